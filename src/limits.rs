@@ -379,6 +379,21 @@ pub const TARGET_GROUPS_MAX: usize = 64;
 /// Names that are compared to find the one most like a term without a match. The others are not
 /// suggested.
 pub const TARGET_NEAREST_LOOKS_MAX: usize = 16_384;
+/// Labels of a host, from all sources together. More from an administrator are refused; more from
+/// the host itself are dropped.
+pub const LABELS_MAX: usize = 32;
+/// Labels of an agent with a key, in bytes: its hello must fit [`UNPROVEN_FRAME_BYTES_MAX`] with its
+/// other members. More are refused at its start.
+pub const LABEL_BYTES_KEYED_MAX: usize = 128;
+/// Different texts among the keys and values of all hosts. A label with another text is refused
+/// where an administrator sets it, and dropped where a host claims it.
+pub const LABEL_WORDS_MAX: usize = 262_144;
+/// Entries of `labels` in the configuration. More are refused.
+pub const LABEL_RULES_MAX: usize = 256;
+/// Groups of the configuration. More are refused.
+pub const TARGET_GROUP_NAMES_MAX: usize = 1_024;
+/// Requests that wait until the labels of a host are written. Another one is refused for now.
+pub const LABEL_WRITES_WAITING_MAX: usize = 1_024;
 /// Key or value of a label, and name of a group, in bytes. A longer one is refused.
 pub const LABEL_BYTES_MAX: usize = 63;
 /// Pages of hosts that the console reads to complete a name.

@@ -68,6 +68,8 @@ pub struct Settings {
     pub takes_work: bool,
     /// Seed of the random generator: agents of a fleet need different ones.
     pub seed: u64,
+    /// Labels that the host claims.
+    pub labels: Vec<(String, String)>,
 }
 
 /// Both clocks.

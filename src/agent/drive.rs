@@ -111,6 +111,7 @@ impl Agent {
             interval: setup.interval,
             takes_work: journal.is_some(),
             seed: getrandom::u64().map_err(io::Error::other)?,
+            labels: setup.labels.clone(),
         };
         let allow = Arc::new(std::mem::take(&mut setup.allow));
         let state = journal.is_some().then(|| setup.state.clone());

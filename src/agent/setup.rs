@@ -31,6 +31,8 @@ pub struct Setup {
     pub key: Option<(String, Key)>,
     /// Directory of the journal.
     pub state: PathBuf,
+    /// Labels that the host claims.
+    pub labels: Vec<(String, String)>,
     /// TLS settings; `None`: plain TCP.
     pub tls: Option<TlsSettings>,
 }

@@ -8,12 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::agent::{Agent, Allow, Handle, Setup, adopt_orphans};
+use crate::codec::target::is_label_text;
 use crate::config::{Config, read_key_file};
 use crate::escape::escape;
 use crate::files::{Guard, read_text};
 use crate::ids::HostId;
 use crate::keys::Key;
-use crate::limits::{AGENT_ALLOW_BYTES_MAX, AGENT_STOP_MS_MAX};
+use crate::limits::{AGENT_ALLOW_BYTES_MAX, AGENT_STOP_MS_MAX, LABEL_BYTES_KEYED_MAX, LABELS_MAX};
 use crate::logging;
 use crate::time::Span;
 
@@ -170,8 +171,45 @@ fn setup(args: &AgentArgs) -> Result<Setup, Failure> {
         allow: allow(args.allow.as_deref())?,
         key: key(args.key_file.as_deref())?,
         state: args.state.clone(),
+        labels: labels(args)?,
         tls: tls.settings,
     })
+}
+
+/// Labels of the flags.
+fn labels(args: &AgentArgs) -> Result<Vec<(String, String)>, Failure> {
+    let mut labels: Vec<(String, String)> = Vec::new();
+    for text in &args.label {
+        let wrong = |why: &str| Failure::usage(format!("--label is '{}': {why}", escape(text)));
+        let pair = text.split_once('=').filter(|(key, value)| {
+            is_label_text(key) && is_label_text(value) && !key.starts_with("sys.")
+        });
+        let Some((key, value)) = pair else {
+            return Err(wrong(
+                "it may be KEY=VALUE, each 1 to 63 of A-Z a-z 0-9 . _ -, the key not below sys.",
+            ));
+        };
+        if labels.iter().any(|(known, _)| known == key) {
+            return Err(wrong("this key is given twice"));
+        }
+        labels.push((key.to_owned(), value.to_owned()));
+    }
+    let bytes: usize = labels
+        .iter()
+        .map(|(key, value)| key.len() + value.len() + 6)
+        .sum();
+    // A hello with a key has at most 512 bytes, because the server does not know the host yet.
+    if args.key_file.is_some() && bytes > LABEL_BYTES_KEYED_MAX {
+        return Err(Failure::usage(format!(
+            "--label: with --key-file all labels have at most {LABEL_BYTES_KEYED_MAX} bytes, and these have {bytes}"
+        )));
+    }
+    match labels.len() > LABELS_MAX {
+        true => Err(Failure::usage(format!(
+            "--label: a host has at most {LABELS_MAX} labels"
+        ))),
+        false => Ok(labels),
+    }
 }
 
 fn key(file: Option<&Path>) -> Result<Option<(String, Key)>, Failure> {

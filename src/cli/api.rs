@@ -102,6 +102,20 @@ impl ApiError {
         self.kind == Kind::Status(StatusCode::NOT_FOUND)
     }
 
+    /// Returns whether the server calls the request wrong.
+    pub fn is_wrong(&self) -> bool {
+        self.kind == Kind::Status(StatusCode::BAD_REQUEST)
+    }
+
+    /// The failure of a command whose target, or another word, the server calls wrong: its text
+    /// alone, with status 2. Any other error is an ordinary failure.
+    pub fn of_target(self) -> Failure {
+        match self.is_wrong() {
+            true => Failure::usage(self.text),
+            false => self.into(),
+        }
+    }
+
     /// Returns whether the server reports a conflict that passes.
     pub fn is_not_now(&self) -> bool {
         self.kind == Kind::Status(StatusCode::SERVICE_UNAVAILABLE)
@@ -216,6 +230,17 @@ impl Api {
     /// See [`ApiError`].
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ApiError> {
         let request = self.agent.post(format!("{}{path}", self.base));
+        let request = request.header("Content-Type", "application/json");
+        let answer = self.with_token(request).send(body.to_string().as_bytes());
+        self.answer(answer)
+    }
+
+    /// Changes the resource at `path` by `body`, and returns the answer.
+    ///
+    /// # Errors
+    /// See [`ApiError`].
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T, ApiError> {
+        let request = self.agent.patch(format!("{}{path}", self.base));
         let request = request.header("Content-Type", "application/json");
         let answer = self.with_token(request).send(body.to_string().as_bytes());
         self.answer(answer)

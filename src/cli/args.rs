@@ -48,6 +48,8 @@ pub enum Command {
     Hosts(HostsArgs),
     /// Show one host
     Host(HostArgs),
+    /// Set or remove labels of hosts
+    Label(LabelArgs),
     /// Forget hosts that are offline
     Forget(ForgetArgs),
     /// Run a command on hosts, and show its output and exit status on each
@@ -157,6 +159,9 @@ pub struct AgentArgs {
     /// Seconds between two heartbeats [default: the server's interval]
     #[arg(long, value_name = "SECONDS", value_parser = beat_seconds, allow_negative_numbers = true)]
     pub interval: Option<f64>,
+    /// Label that this host claims, such as dc=fra; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
     /// File that names the permitted commands; SIGHUP reloads it [default: no command is permitted]
     #[arg(long, value_name = "FILE")]
     pub allow: Option<PathBuf>,
@@ -267,11 +272,27 @@ pub struct HostArgs {
     pub api: ApiArgs,
 }
 
+/// Options of `label`.
+#[derive(Args)]
+pub struct LabelArgs {
+    /// Hosts: names, globs (* ?), ranges (web-[1-9]), networks, labels (role=web), @groups, !excluded
+    #[arg(value_name = "TARGET")]
+    pub target: String,
+    /// KEY=VALUE sets a label, KEY- removes it
+    #[arg(value_name = "KEY=VALUE|KEY-", required = true)]
+    pub changes: Vec<String>,
+    /// Do not ask for confirmation
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
 /// Options of `forget`.
 #[derive(Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["target", "offline_for"])))]
 pub struct ForgetArgs {
-    /// Hosts: names, globs (* ?), ranges (web-[1-9]), !excluded, all
+    /// Hosts: names, globs (* ?), ranges (web-[1-9]), networks, labels (role=web), @groups, !excluded, all
     #[arg(value_name = "TARGET")]
     pub target: Option<String>,
     /// All hosts that have been offline for this time, such as 12h or 1d
@@ -290,7 +311,7 @@ pub struct RunArgs {
     /// Command line, as one argument
     #[arg(value_name = "COMMAND", value_parser = NonEmptyStringValueParser::new())]
     pub command: String,
-    /// Hosts: names, globs (* ?), ranges (web-[1-9]), !excluded, all [default: all that are online]
+    /// Hosts: names, globs (* ?), ranges (web-[1-9]), networks, labels (role=web), @groups, !excluded, all [default: all that are online]
     #[arg(value_name = "TARGET")]
     pub target: Option<String>,
     /// Host that runs it; may be repeated
@@ -363,7 +384,7 @@ pub struct OutputArgs {
 /// Options of `hosts`.
 #[derive(Args)]
 pub struct HostsArgs {
-    /// Hosts: names, globs (* ?), ranges (web-[1-9]), !excluded [default: all]
+    /// Hosts: names, globs (* ?), ranges (web-[1-9]), networks, labels (role=web), @groups, !excluded [default: all]
     #[arg(value_name = "TARGET")]
     pub targets: Vec<String>,
     /// Only hosts that are online
@@ -399,7 +420,7 @@ pub struct DispatchArgs {
     /// Host that gets it; may be repeated [default: all that are online]
     #[arg(long, value_name = "HOST", value_parser = NonEmptyStringValueParser::new())]
     pub host: Vec<String>,
-    /// Hosts: names, globs (* ?), ranges (web-[1-9]), !excluded, all
+    /// Hosts: names, globs (* ?), ranges (web-[1-9]), networks, labels (role=web), @groups, !excluded, all
     #[arg(long, value_name = "TARGET", conflicts_with = "host")]
     pub target: Option<String>,
     /// Send it to hosts that are offline when they connect

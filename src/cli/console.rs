@@ -270,7 +270,7 @@ impl Console<'_> {
                 recipients::check_known(self.api, &ids, "")?;
                 ids.into_iter().map(str::to_owned).collect()
             }
-            None => recipients::resolve(self.api, &target)?,
+            None => recipients::resolve(self.api, target.as_str())?,
         };
         self.confirm(hosts.len() > UNCONFIRMED_MAX, command, || {
             confirm::counted(hosts.iter().map(String::as_str))

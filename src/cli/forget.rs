@@ -23,7 +23,7 @@ pub fn run(args: &ForgetArgs) -> Result<(), Failure> {
     let target = recipients::parse("TARGET", args.target.as_deref())?;
     let api = Api::new(&args.api)?;
     let hosts = match (&target, args.offline_for) {
-        (Some(target), _) => recipients::resolve(&api, target)?,
+        (Some(target), _) => recipients::resolve(&api, target.as_str())?,
         (None, limit) => offline_for(&api, limit.unwrap_or_default())?,
     };
     if hosts.len() > UNCONFIRMED_MAX {

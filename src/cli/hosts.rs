@@ -3,17 +3,23 @@
 //! All pages are fetched before anything is shown, so that the list has one order: addresses by
 //! their number, then names with their digits read as numbers, `web-2` before `web-10`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
 use crate::codec::target::{Facts, NoMatch, Target};
 use crate::limits::{CONSOLE_COMPLETION_PAGES_MAX, PAGE_HOSTS_MAX};
+
+/// Encoded target that still fits a request line.
+const TARGET_IN_URL_BYTES_MAX: usize = 12_000;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::api::{Api, ApiError};
 use super::args::HostsArgs;
 use super::order::Rank;
+use super::pages::percent_encoded;
 use super::{
     Failure, color, pages, print_json, print_lines, print_note, recipients, table, terminal, watch,
 };
@@ -45,10 +51,7 @@ pub fn run(args: &HostsArgs) -> Result<(), Failure> {
 pub fn chosen(api: &Api, filter: Filter, target: Option<&Target>) -> Result<Fleet, Failure> {
     match target {
         None => Ok(Fleet::fetch(api, filter)?),
-        Some(target) => {
-            let fleet = Fleet::fetch(api, Filter::All)?;
-            fleet.narrowed(target, filter).map_err(Failure::usage)
-        }
+        Some(target) => Fleet::fetch_target(api, filter, target.as_str()),
     }
 }
 
@@ -129,6 +132,12 @@ pub struct Host {
     /// Its IPv4 addresses.
     #[serde(default)]
     pub ipv4: Vec<String>,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The source of each label.
+    #[serde(default)]
+    pub label_sources: BTreeMap<String, String>,
 }
 
 impl Host {
@@ -153,12 +162,16 @@ impl Facts for Host {
     }
 
     fn label(&self, key: &str, with: &mut dyn FnMut(&str)) {
-        if key == "sys.state" {
-            with(&self.state);
+        match (self.labels.get(key), key) {
+            (_, "sys.state") => with(&self.state),
+            (Some(value), _) => with(value),
+            _ => {}
         }
     }
 
-    fn labels(&self, _: &mut dyn FnMut(&str, &str)) {}
+    fn labels(&self, with: &mut dyn FnMut(&str, &str)) {
+        self.labels.iter().for_each(|(key, value)| with(key, value));
+    }
 }
 
 /// All hosts in order, with their JSON.
@@ -177,6 +190,31 @@ impl Fleet {
     /// The first page that cannot be fetched, or pages without an end.
     pub fn fetch(api: &Api, filter: Filter) -> Result<Self, ApiError> {
         let raw = pages::items(api, "hosts", &first_page(filter))?;
+        Self::sorted(raw).map_err(|error| api.foreign(error))
+    }
+
+    /// Requests the hosts of a target in the selected state. A target that does not fit a request
+    /// line, such as a long list of ids, is resolved here.
+    ///
+    /// # Errors
+    /// Status 2 for a term without a match; no valid answer.
+    pub fn fetch_target(api: &Api, filter: Filter, target: &str) -> Result<Self, Failure> {
+        if percent_encoded(target).len() > TARGET_IN_URL_BYTES_MAX {
+            let target = Target::parse(target).map_err(Failure::usage)?;
+            let fleet = Self::fetch(api, Filter::All)?;
+            return fleet.narrowed(&target, filter).map_err(Failure::usage);
+        }
+        Self::try_target(api, filter, target).map_err(ApiError::of_target)
+    }
+
+    /// Requests the hosts of a target in the selected state, resolved by the server.
+    ///
+    /// # Errors
+    /// A term without a match; no valid answer.
+    pub fn try_target(api: &Api, filter: Filter, target: &str) -> Result<Self, ApiError> {
+        let target = percent_encoded(target);
+        let first = format!("{}&target={target}", first_page(filter));
+        let raw = pages::items(api, "hosts", &first)?;
         Self::sorted(raw).map_err(|error| api.foreign(error))
     }
 

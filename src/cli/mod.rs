@@ -29,6 +29,7 @@ mod health;
 mod host;
 mod hosts;
 mod keygen;
+mod label;
 mod man;
 mod order;
 mod output;
@@ -80,6 +81,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Parsed::Run(Command::Agent(args)) => agent::run(&args, caught),
         Parsed::Run(Command::Hosts(args)) => hosts::run(&args),
         Parsed::Run(Command::Host(args)) => host::run(&args),
+        Parsed::Run(Command::Label(args)) => label::run(&args),
         Parsed::Run(Command::Forget(args)) => forget::run(&args),
         Parsed::Run(Command::Run(args)) => run::run(&args),
         Parsed::Run(Command::Dispatch(args)) => dispatch::run(&args),

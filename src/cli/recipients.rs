@@ -106,16 +106,12 @@ pub fn chosen(
 ///
 /// # Errors
 /// Status 2 for a term that matches no known host; 1 without a valid answer.
-pub fn resolve(api: &Api, target: &Target) -> Result<Vec<String>, Failure> {
-    let fleet = Fleet::fetch(api, Filter::All)?;
-    let places = target.select(&fleet.hosts).map_err(Failure::usage)?;
-    if places.is_empty() {
+pub fn resolve(api: &Api, target: &str) -> Result<Vec<String>, Failure> {
+    let fleet = Fleet::fetch_target(api, Filter::All, target)?;
+    if fleet.hosts.is_empty() {
         return Err(Failure::usage("the target leaves no host"));
     }
-    Ok(places
-        .into_iter()
-        .map(|at| fleet.hosts[at].id.clone())
-        .collect())
+    Ok(fleet.hosts.into_iter().map(|host| host.id).collect())
 }
 
 /// Resolves a target, with a confirmation for many hosts and for `all`.
@@ -123,7 +119,7 @@ pub fn resolve(api: &Api, target: &Target) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// As [`resolve`], or no confirmation.
 fn confirmed(api: &Api, target: &Target, what: &str, yes: bool) -> Result<Vec<String>, Failure> {
-    let hosts = resolve(api, target)?;
+    let hosts = resolve(api, target.as_str())?;
     if target.names_all() || hosts.len() > UNCONFIRMED_MAX {
         let counted = confirm::counted(hosts.iter().map(String::as_str));
         confirm::ask(&confirm::sending(what, &counted), yes)?;

@@ -157,6 +157,8 @@ mod tests {
             hostname: None,
             mac: Some(String::new()),
             ipv4: Vec::new(),
+            labels: [].into(),
+            label_sources: [].into(),
         }
     }
 

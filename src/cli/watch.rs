@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, SystemTime};
 
-use crate::codec::target::{NoMatch, Target};
+use crate::codec::target::Target;
 use crate::escape;
 use serde_json::json;
 
@@ -31,10 +31,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 /// See [`ApiError`]; an unreachable server is not an error.
 pub fn run(api: &Api, filter: Filter, target: Option<Target>, json: bool) -> Result<(), Failure> {
     // If each change is printed, a host that leaves the selected state is a change too.
-    let fetched = match json || target.is_some() {
-        true => Filter::All,
-        false => filter,
-    };
+    let fetched = if json { Filter::All } else { filter };
     let mut view = View {
         filter,
         json,
@@ -43,8 +40,17 @@ pub fn run(api: &Api, filter: Filter, target: Option<Target>, json: bool) -> Res
         away: false,
     };
     loop {
-        match Fleet::fetch(api, fetched) {
-            Ok(fleet) => view.take(fleet, target.as_ref())?,
+        let found = match &target {
+            None => Fleet::fetch(api, fetched),
+            Some(target) => match Fleet::try_target(api, fetched, target.as_str()) {
+                // Terms must match hosts the first time; later they may match none.
+                Err(error) if error.is_wrong() && view.last.is_some() => Ok(Fleet::empty()),
+                Err(error) if error.is_wrong() => return Err(error.of_target()),
+                found => found,
+            },
+        };
+        match found {
+            Ok(fleet) => view.show(fleet)?,
             Err(error) if error.may_pass() => view.miss(&error)?,
             Err(error) => return Err(error.into()),
         }
@@ -64,20 +70,6 @@ struct View {
 }
 
 impl View {
-    /// Shows the hosts of the target. Its terms must match hosts the first time; later they may
-    /// match none.
-    fn take(&mut self, fleet: Fleet, target: Option<&Target>) -> Result<(), Failure> {
-        let Some(target) = target else {
-            return self.show(fleet);
-        };
-        let filter = if self.json { Filter::All } else { self.filter };
-        match fleet.narrowed(target, filter) {
-            Ok(fleet) => self.show(fleet),
-            Err(why @ NoMatch { .. }) if self.last.is_none() => Err(Failure::usage(why)),
-            Err(_) => self.show(Fleet::empty()),
-        }
-    }
-
     fn show(&mut self, fleet: Fleet) -> Result<(), Failure> {
         let back = std::mem::take(&mut self.away);
         if self.screen {

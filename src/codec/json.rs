@@ -16,14 +16,17 @@ use serde_json::value::RawValue;
 
 use super::beat;
 use super::error::{Abnormal, DecodeError, excerpt};
-use super::message::{Answer, Ask, Book, Hello, Incoming, Inventory, Message, Phase, Progress};
+use super::message::{
+    Answer, Ask, Book, ClaimedLabels, Hello, Incoming, Inventory, Message, Phase, Progress,
+};
 use super::message::{Datagram, Flag, KeyedHello, Over, ResultCode, ResultHeader, Signature};
+use super::target::is_label_text;
 use super::value::{
     addresses, check, each_member, is_number, list, number, offset_in, text, twice,
 };
 use crate::ids::HostId;
 use crate::keys::{Nonce, bytes_of};
-use crate::limits::SEQ_MAX;
+use crate::limits::{LABELS_MAX, SEQ_MAX};
 
 /// Hexadecimal digits of the longest `boot`.
 const BOOT_DIGITS_MAX: usize = 64;
@@ -106,11 +109,15 @@ pub(super) enum Name {
     Proof,
     N,
     Mac,
+    // Of labels and cancellation.
+    Labels,
+    Version,
+    Cancel,
 }
 
 impl Name {
     /// The names on the wire, in the order of the variants.
-    const ALL: [&'static str; 37] = [
+    const ALL: [&'static str; 40] = [
         "flag",
         "identifier",
         "ACK",
@@ -148,6 +155,9 @@ impl Name {
         "proof",
         "n",
         "mac",
+        "labels",
+        "version",
+        "cancel",
     ];
 
     const fn as_str(self) -> &'static str {
@@ -452,7 +462,41 @@ impl<'a> Members<'a> {
             push: self.bool(Name::Push)?,
             boot,
             resumes: self.bool(Name::Resumes)?,
+            labels: self.labels()?,
+            version: self.version()?,
+            cancel: self.bool(Name::Cancel)?,
         })
+    }
+
+    /// Parses the labels that a host claims.
+    fn labels(&self) -> Result<ClaimedLabels<'a>, DecodeError> {
+        let Some(object) = self.get_some(Name::Labels).map(RawValue::get) else {
+            return Ok(Vec::new());
+        };
+        let wrong = || {
+            let what = "an object of at most 32 labels, key and value 1 to 63 of A-Z a-z 0-9 . _ -";
+            self.wrong(Name::Labels, what)
+        };
+        if !object.starts_with('{') {
+            return Err(wrong());
+        }
+        let mut labels = Vec::new();
+        each_member(self.body, object, |key, value| {
+            let value = text(value).filter(|value| is_label_text(value));
+            let value = value.filter(|_| is_label_text(&key) && labels.len() < LABELS_MAX);
+            labels.push((key, value.ok_or_else(wrong)?));
+            Ok(())
+        })?;
+        Ok(labels)
+    }
+
+    /// Parses the version of a host's program.
+    fn version(&self) -> Result<Option<Cow<'a, str>>, DecodeError> {
+        let version = self.optional_text(Name::Version)?;
+        match version.as_deref().is_none_or(is_label_text) {
+            true => Ok(version),
+            false => Err(self.wrong(Name::Version, "1 to 63 of A-Z a-z 0-9 . _ -")),
+        }
     }
 
     fn book(&self) -> Result<Book<'a>, DecodeError> {

@@ -189,8 +189,11 @@ impl<'a> Inventory<'a> {
     }
 }
 
+/// Labels that a host claims: key and value.
+pub type ClaimedLabels<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// ADH40, without a key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hello<'a> {
     /// The requested id, unchecked.
     pub id: Cow<'a, str>,
@@ -204,6 +207,12 @@ pub struct Hello<'a> {
     /// The process remembers the tasks that an earlier one took. It runs those that had not begun, and
     /// reports the others itself.
     pub resumes: bool,
+    /// Labels that the host claims: key and value, of a label's alphabet.
+    pub labels: ClaimedLabels<'a>,
+    /// Version of the host's program.
+    pub version: Option<Cow<'a, str>>,
+    /// The host takes ADH45, the order to end a task.
+    pub cancel: bool,
 }
 
 /// ADH40, with a key.

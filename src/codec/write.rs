@@ -189,6 +189,21 @@ fn hello(message: &Hello<'_>, object: &mut Object<'_>) {
     if message.resumes {
         object.plain("resumes", true);
     }
+    if !message.labels.is_empty() {
+        object.name("labels");
+        let mut labels = Object::nested(object.out);
+        for (key, value) in &message.labels {
+            // A key has no character that needs an escape.
+            labels.text(key, value);
+        }
+        labels.end();
+    }
+    if let Some(version) = &message.version {
+        object.text("version", version);
+    }
+    if message.cancel {
+        object.plain("cancel", true);
+    }
 }
 
 /// A JSON object being written. It allocates nothing but the growth of `out`.

@@ -14,6 +14,7 @@ mod check;
 mod error;
 mod form;
 mod keys;
+mod labels;
 mod log_file;
 mod old;
 mod outside;
@@ -32,6 +33,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use error::{ConfigError, Place};
 pub use keys::{read_key_file, read_keys};
@@ -42,6 +44,7 @@ pub use tls::{Acceptor, Tls};
 use tree::Node;
 
 use crate::codec::frame::ByteOrder;
+pub use crate::codec::target::Target as TargetText;
 use crate::escape;
 use crate::files::{FileError, Guard, read_text};
 use crate::keys::{Network, Ring, Tokens};
@@ -79,6 +82,11 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// `instructions`: name → command, for the console and `POST /v1/commands`.
     pub instructions: BTreeMap<String, String>,
+    /// `labels`: labels of the hosts that a target selects. Of two entries that set one key the first
+    /// wins.
+    pub labels: Vec<LabelRule>,
+    /// `groups`: targets known by name.
+    pub groups: BTreeMap<String, Arc<TargetText>>,
     /// `ak`: polled AK devices.
     pub ak: Ak,
     /// `reach`: probed targets.
@@ -87,6 +95,15 @@ pub struct Config {
     pub log: Log,
     /// Warnings, to be logged at each start. Not part of the file.
     pub warnings: Vec<String>,
+}
+
+/// An entry of `labels`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelRule {
+    /// `match`: the hosts, by names and networks.
+    pub hosts: Arc<TargetText>,
+    /// `set`: their labels.
+    pub set: BTreeMap<String, String>,
 }
 
 /// `server`: name and addresses of the server.

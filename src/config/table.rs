@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::form::{mib, millis, or_derived, or_null, plain, seconds, shown, whole, word};
 use super::tree::Node;
 use super::value::{Section, Value};
-use super::{Config, Device, MIB, outside, read, tls};
+use super::{Config, Device, MIB, labels, outside, read, tls};
 use crate::limits::FRAME_BYTES_MAX;
 
 /// One key of the file.
@@ -127,6 +127,11 @@ keys! {
         "[TLS](tls.md) on `server.tcp`. With `client_ca` a host must show a certificate, and the certificate's name is its id. A reload takes over other files; TLS begins or ends only with a restart";
     "instructions" = instructions, RELOADED, plain("name → command", read::instructions),
         "Commands known by name";
+    "labels" = labels, RELOADED,
+        shown("`[{\"match\": TARGET, \"set\": {KEY: VALUE}}…]`", labels::rules, |all| labels::rules_json(all)),
+        "[Labels](targets.md#labels) of hosts. `match` has names and networks only; of two entries that set one key the first wins";
+    "groups" = groups, RELOADED, shown("name → [target](targets.md)", labels::groups, labels::groups_json),
+        "Targets known by name, as `@NAME`";
     "ak.devices" = ak.devices, RELOADED,
         shown("a list, at most 1024", outside::devices, |all| all.iter().map(Device::to_json).collect()),
         "AK devices that the server polls: see [below](#devices)";

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::response::{HttpResponse, Reply};
 use crate::handlers::request::{NewTask, Request};
+use crate::ids::HostId;
 use crate::limits::BOOK_BYTES_MAX;
 
 /// Members that are kept of a body. No request has more, so an unknown or a repeated one is among
@@ -81,6 +82,31 @@ pub fn command(
         cid,
     };
     BodyReader::new(ask, hosts)
+}
+
+/// Reads changes of a host's labels: an object of texts, or null for a label to be removed.
+///
+/// # Errors
+/// 400 with the first mistake.
+pub fn labels(body: &[u8], host: HostId) -> Result<BodyReader, HttpResponse> {
+    let body = text_of(body)?;
+    let changes: BTreeMap<String, Option<String>> =
+        serde_json::from_str(body).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            let what = "expected a JSON object of labels, each a string or null";
+            wrong(&format!("{what}, at line {line} column {column}"))
+        })?;
+    if changes.is_empty() {
+        return Err(wrong("there is no label to change"));
+    }
+    let changes = changes.into_iter().collect();
+    BodyReader::new(Request::Label { host, changes }, None)
+}
+
+/// The body as text.
+fn text_of(body: &[u8]) -> Result<&str, HttpResponse> {
+    std::str::from_utf8(body)
+        .map_err(|error| wrong(&format!("byte {} is not UTF-8", error.valid_up_to() + 1)))
 }
 
 impl BodyReader {
@@ -205,8 +231,7 @@ fn members<'a, const N: usize>(
     body: &'a [u8],
     names: [&'static str; N],
 ) -> Result<[Option<Member<'a>>; N], HttpResponse> {
-    let body = std::str::from_utf8(body)
-        .map_err(|error| wrong(&format!("byte {} is not UTF-8", error.valid_up_to() + 1)))?;
+    let body = text_of(body)?;
     if !body.trim_ascii_start().starts_with('{') {
         return Err(wrong("expected a JSON object"));
     }

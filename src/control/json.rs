@@ -15,7 +15,7 @@ use crate::handlers::ak::{self, DeviceView};
 use crate::handlers::reach::TargetView;
 use crate::handlers::request::{TaskSummary, TaskView};
 use crate::handlers::survey::{Columns, GroupCount, Grouping, STATES, Summary, state_name};
-use crate::handlers::view::{HostView, Reason};
+use crate::handlers::view::{HostView, LabelSource, Reason};
 use crate::ids::HostId;
 use crate::store::op::{FoundHost, TaskState};
 use crate::time::UnixMs;
@@ -156,9 +156,31 @@ pub fn host(json: &mut Json, view: &HostView<'_>) {
     json.member("reason", view.reason.map(|reason| reason.as_str()));
     json.time("since", view.since);
     json.time("last_seen", view.last_seen);
-    json.member("hostname", view.hostname);
-    json.member("mac", view.mac);
-    json.member("ipv4", view.ipv4);
+    json.member("hostname", view.hostname.as_deref());
+    json.member("mac", view.mac.as_deref());
+    json.member("ipv4", &*view.ipv4);
+    let all = view.labels.iter();
+    labels(
+        json,
+        all.map(|(key, value, source)| (&**key, &**value, *source)),
+    );
+}
+
+/// Writes the labels of a host, and the source of each.
+pub fn labels<'a>(
+    json: &mut Json,
+    labels: impl Iterator<Item = (&'a str, &'a str, LabelSource)> + Clone,
+) {
+    json.nested("labels", |json| {
+        for (key, value, _) in labels.clone() {
+            json.member(key, value);
+        }
+    });
+    json.nested("label_sources", |json| {
+        for (key, _, source) in labels {
+            json.member(key, source.as_str());
+        }
+    });
 }
 
 /// Writes an AK device, with at most `shown` bytes of each value.
@@ -411,13 +433,14 @@ mod tests {
             reason: Some(Reason::Timeout),
             since: UnixMs(1_000),
             last_seen: UnixMs(0),
-            hostname: Some("a\u{1}\"b"),
+            hostname: Some("a\u{1}\"b".into()),
             mac: None,
-            ipv4: &[],
+            ipv4: (&[][..]).into(),
+            labels: vec![("dc".into(), "fra".into(), LabelSource::Admin)],
         };
         assert_eq!(
             Json::object(|json| host(json, &view)),
-            r#"{"id":"web-1","ip":null,"state":"offline","reason":"timeout","since":"1970-01-01T00:00:01.000Z","last_seen":null,"hostname":"a\u0001\"b","mac":null,"ipv4":[]}"#
+            r#"{"id":"web-1","ip":null,"state":"offline","reason":"timeout","since":"1970-01-01T00:00:01.000Z","last_seen":null,"hostname":"a\u0001\"b","mac":null,"ipv4":[],"labels":{"dc":"fra"},"label_sources":{"dc":"admin"}}"#
         );
     }
 

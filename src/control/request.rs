@@ -265,6 +265,8 @@ pub enum Parameter {
     Command,
     /// Properties by which hosts are grouped: at most so many.
     By(usize),
+    /// Selects hosts by a target.
+    Target,
 }
 
 impl Parameter {
@@ -275,6 +277,7 @@ impl Parameter {
             Self::Cursor => "cursor",
             Self::Command => "command",
             Self::By(_) => "by",
+            Self::Target => "target",
         }
     }
 }
@@ -292,6 +295,8 @@ pub struct Parameters {
     pub command: String,
     /// Properties by which hosts are grouped: networks, unless the request says otherwise.
     pub by: Vec<Grouping>,
+    /// Text of a target.
+    pub target: Option<String>,
 }
 
 impl Parameters {
@@ -324,7 +329,8 @@ impl Parameters {
                 (Parameter::By(_), None) => parsed.by = vec![Grouping::Network],
                 (Parameter::By(max), Some(text)) => parsed.by = groupings(&text, max)?,
                 (Parameter::Command, None) => return Err(bad("the parameter command is missing")),
-                (Parameter::State | Parameter::Cursor, None) => {}
+                (Parameter::Target, Some(text)) => parsed.target = Some(text),
+                (Parameter::State | Parameter::Cursor | Parameter::Target, None) => {}
             }
         }
         Ok(parsed)
@@ -587,6 +593,7 @@ mod tests {
             cursor: u64::MAX,
             command: String::new(),
             by: Vec::new(),
+            target: None,
         };
         let query = "cursor=18446744073709551615&state=online&limit=3";
         assert_eq!(Parameters::parse(Some(query), &all), Ok(expected));

@@ -286,6 +286,22 @@ impl ResponseBuilder {
                 return Some(HttpResponse::object(|json| json::task(json, view)));
             }
             Response::Output(bytes) => return Some(HttpResponse::bytes(std::mem::take(bytes))),
+            Response::Labels { host, labels } => {
+                return Some(HttpResponse::object(|json| {
+                    json.member("id", &*host);
+                    let all = labels.iter();
+                    json::labels(
+                        json,
+                        all.map(|(key, value, source)| (&**key, &**value, *source)),
+                    );
+                }));
+            }
+            Response::Hosts { hosts, next } => {
+                return Some(HttpResponse::object(|json| {
+                    json.list("hosts", &*hosts, json::host);
+                    json.next(*next);
+                }));
+            }
             Response::Forgotten { host } => {
                 return Some(
                     HttpResponse::object(|json| {

@@ -100,7 +100,9 @@ enum Handler {
     /// From the core.
     Ask(fn(&Route) -> Result<Request, HttpResponse>),
     /// From the core, after the body has been read. The number is random.
-    Body(fn(&[u8], &HttpRules, u128) -> Result<BodyReader, HttpResponse>),
+    Body(fn(&Route, &[u8], &HttpRules, u128) -> Result<BodyReader, HttpResponse>),
+    /// At once, or from the core.
+    Either(fn(&Route, &HttpContext<'_>) -> Reply),
     /// With events.
     Follow,
 }
@@ -124,8 +126,8 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "503 while the store is unavailable; hosts are served all the same" },
     Endpoint { methods: "GET, HEAD", path: "/metrics", query: Query::Any, access: Reads, cost: Memory, handler: Now(metrics),
         answer: "[metrics](metrics.md) for Prometheus" },
-    Endpoint { methods: "GET, HEAD", path: "/v1/hosts", query: Query::Of(&[State, Limit(PAGE_HOSTS_MAX), Cursor]), access: Reads, cost: Page, handler: Now(hosts),
-        answer: "`{\"hosts\":[…],\"next\":CURSOR or null}`" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/hosts", query: Query::Of(&[Parameter::Target, State, Limit(PAGE_HOSTS_MAX), Cursor]), access: Reads, cost: Page, handler: Handler::Either(hosts),
+        answer: "hosts, all or those of a [target](targets.md): `{\"hosts\":[…],\"next\":CURSOR or null}`" },
     Endpoint { methods: "GET, HEAD", path: "/v1/hosts/HOST", query: NONE, access: Reads, cost: Memory, handler: Now(host),
         answer: "one host" },
     Endpoint { methods: "DELETE", path: "/v1/hosts/HOST", query: NONE, access: Writes, cost: Memory, handler: Handler::Ask(forget),
@@ -134,6 +136,8 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "counts of hosts: by state, by group, lost within an hour, and the longest silences" },
     Endpoint { methods: "GET, HEAD", path: "/v1/fleet", query: Query::Of(&[By(FLEET_LEVELS_MAX), Cursor]), access: Reads, cost: Walk, handler: Handler::Ask(fleet),
         answer: "hosts as columns: id, state, seconds of silence, group; at most 100,000 and 4 MB on a page" },
+    Endpoint { methods: "PATCH", path: "/v1/hosts/HOST/labels", query: NONE, access: Writes, cost: StoreWrite, handler: Body(label),
+        answer: "sets and removes labels: `{\"dc\":\"fra\",\"role\":null}`; all labels of the host, with their sources" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks", query: Query::Of(&[Limit(PAGE_TASKS_MAX), Cursor]), access: Reads, cost: Page, handler: Handler::Ask(tasks),
         answer: "open and recently ended tasks, the newest first, each with its number of hosts by state: `{\"tasks\":[…],\"next\":CURSOR or null}`" },
     Endpoint { methods: "POST", path: "/v1/tasks", query: NONE, access: Sends, cost: StoreWrite, handler: Body(new_task),
@@ -220,10 +224,11 @@ pub fn find(head: &Head<'_>) -> Result<Route, HttpResponse> {
         let why = format!("{path} takes {methods} only");
         return Err(HttpResponse::error(405, &why).noting(Note::Allow(methods)));
     }
-    if head.method == "POST" && !is_json(head.content_type) {
+    if matches!(head.method, "POST" | "PATCH") && !is_json(head.content_type) {
+        let method = head.method;
         return Err(HttpResponse::error(
             415,
-            "a POST must have the header Content-Type: application/json",
+            &format!("a {method} must have the header Content-Type: application/json"),
         ));
     }
     let Some((endpoint, names)) = found else {
@@ -265,7 +270,8 @@ impl Route {
             Now(respond) => Reply::Now(respond(self, context, rules)),
             Handler::Ask(ask) => ask(self).map_or_else(Reply::Now, Reply::Ask),
             Follow => Reply::Follow,
-            Body(read) => match read(body, rules, number) {
+            Handler::Either(respond) => respond(self, context),
+            Body(read) => match read(self, body, rules, number) {
                 Ok(reader) => return reader.step(HOSTS_SHOWN_PER_STEP_MAX),
                 Err(refusal) => Reply::Now(refusal),
             },
@@ -355,18 +361,31 @@ fn metrics(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse 
     HttpResponse::text(metrics::CONTENT_TYPE, page)
 }
 
-fn hosts(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
+fn hosts(route: &Route, context: &HttpContext<'_>) -> Reply {
     let Parameters {
         filter,
         limit,
         cursor,
         ..
     } = route.parameters;
+    if let Some(target) = route.parameters.target.clone() {
+        return Reply::Ask(Request::Hosts {
+            target,
+            filter,
+            cursor,
+            limit,
+        });
+    }
     let page = context.fleet.page(filter, limit, cursor);
-    HttpResponse::object(|json| {
+    Reply::Now(HttpResponse::object(|json| {
         json.list("hosts", &page.hosts, json::host);
         json.next(page.next);
-    })
+    }))
+}
+
+fn label(route: &Route, body: &[u8], _: &HttpRules, _: u128) -> Result<BodyReader, HttpResponse> {
+    let host = HostId::named(route.name(0)).map_err(|_| unknown_host())?;
+    body::labels(body, host)
 }
 
 fn host(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
@@ -406,7 +425,12 @@ fn fleet(route: &Route) -> Result<Request, HttpResponse> {
     }))
 }
 
-fn new_task(body: &[u8], _: &HttpRules, number: u128) -> Result<BodyReader, HttpResponse> {
+fn new_task(
+    _: &Route,
+    body: &[u8],
+    _: &HttpRules,
+    number: u128,
+) -> Result<BodyReader, HttpResponse> {
     body::task(body, number as u64)
 }
 
@@ -427,7 +451,12 @@ fn output(route: &Route) -> Result<Request, HttpResponse> {
     })
 }
 
-fn new_command(body: &[u8], rules: &HttpRules, number: u128) -> Result<BodyReader, HttpResponse> {
+fn new_command(
+    _: &Route,
+    body: &[u8],
+    rules: &HttpRules,
+    number: u128,
+) -> Result<BodyReader, HttpResponse> {
     body::command(body, &rules.instructions, format!("{number:032x}"))
 }
 
@@ -572,7 +601,7 @@ mod tests {
             body,
             json!({"id": "h-1", "ip": "10.0.0.1", "state": "online", "reason": null,
                    "since": "1970-01-01T00:00:02.000Z", "last_seen": "1970-01-01T00:00:03.500Z",
-                   "hostname": "ant", "mac": null, "ipv4": []})
+                   "hostname": "ant", "mac": null, "ipv4": [], "labels": {}, "label_sources": {}})
         );
         for unknown in ["h-9", "", "a/b", "h%2f1", "%C3%A4", "h-1/"] {
             let (status, body) = get(&ants, &format!("/v1/hosts/{unknown}"));
@@ -893,6 +922,7 @@ mod tests {
                 Cursor => "cursor=…".to_owned(),
                 Command => "command=CMD".to_owned(),
                 By(_) => "by=net24".to_owned(),
+                Parameter::Target => "target=TARGET".to_owned(),
             });
             let query = examples.collect::<Vec<_>>().join("&");
             let mark = if query.is_empty() { "" } else { "?" };

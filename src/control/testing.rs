@@ -64,9 +64,10 @@ fn view(ant: &Ant) -> HostView<'_> {
         reason: None,
         since: UnixMs(2_000),
         last_seen: UnixMs(3_500),
-        hostname: Some(&ant.hostname),
+        hostname: Some(ant.hostname.as_str().into()),
         mac: None,
-        ipv4: &[],
+        ipv4: (&[][..]).into(),
+        labels: Vec::new(),
     }
 }
 

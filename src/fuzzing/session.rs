@@ -307,6 +307,11 @@ impl World {
                 ticket: op.ticket,
                 result,
             },
+            Op::Labels(op) => Outcome::Labels {
+                ticket: op.ticket,
+                place: op.place,
+                result,
+            },
             Op::Seen(_) => Outcome::Seen,
             Op::Audit(_) => Outcome::Audited,
             Op::TaskStates(_) => Outcome::StatesWritten,

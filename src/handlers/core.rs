@@ -14,7 +14,8 @@ use super::context::{Ctx, Env, StoreState};
 use super::deadline_cache::DeadlineCache;
 use super::effect::{AuditRecord, Effect, Effects, EventKind};
 use super::fleet::Fleet;
-use super::fleet::host::{Host, Marks, Peer, Presence};
+use super::fleet::host::{Host, Marks};
+use super::fleet::labels::LabelRules;
 use super::fleet::session::Session;
 use super::outbox::Outbox;
 use super::outside::News;
@@ -23,7 +24,7 @@ use super::stats::Stats;
 use super::step::Step;
 use super::survey::Surveys;
 use super::tasks::Tasks;
-use super::view::{Filter, HostView, Page, StoreView};
+use super::view::{Filter, HostView, Page, StoreView, view};
 use super::{Flow, Input, Moment};
 
 /// Configuration of the core. May change while it runs.
@@ -122,6 +123,13 @@ impl Core {
         self
     }
 
+    /// Sets the labels and groups of the configuration.
+    #[must_use]
+    pub fn with_labels(mut self, rules: LabelRules) -> Self {
+        self.fleet.labels_mut().set_rules(rules);
+        self
+    }
+
     /// Takes new rules. A connection whose deadline was set under the old ones is judged by the new
     /// ones at the latest when that deadline comes.
     pub fn set_rules(&mut self, rules: Rules, now: Instant) {
@@ -134,6 +142,12 @@ impl Core {
     /// not be admitted now.
     pub fn set_access(&mut self, access: Access, at: Moment, fx: &mut Effects) {
         self.step(at, fx).set_access(access);
+    }
+
+    /// Takes the labels and groups of a configuration. All hosts get the new labels in the next
+    /// steps of [`go_on`](Self::go_on).
+    pub fn set_labels(&mut self, rules: LabelRules, at: Moment, fx: &mut Effects) {
+        self.step(at, fx).set_labels(rules);
     }
 
     /// Handles an input.
@@ -219,7 +233,7 @@ impl Core {
     /// Returns whether [`go_on`](Self::go_on) has work.
     #[must_use]
     pub fn has_jobs(&self) -> bool {
-        self.tasks.has_jobs() || !self.surveys.is_empty()
+        self.tasks.has_jobs() || !self.surveys.is_empty() || self.fleet.labels().is_walking()
     }
 
     /// Returns whether the next outcome of the store may be handled. While tasks of earlier ones are
@@ -274,7 +288,8 @@ impl Core {
     fn search_work(&self) -> bool {
         let outbox = &self.outbox;
         outbox.has_reports()
-            || (self.env.store.is_up() && (outbox.has_state() || self.tasks.has_ops()))
+            || (self.env.store.is_up()
+                && (outbox.has_state() || self.tasks.has_ops() || self.fleet.labels().has_ops()))
     }
 
     /// Returns whether the work is urgent: a requester waits for it, or it is much. Presence
@@ -283,7 +298,8 @@ impl Core {
     pub fn has_urgent_work(&self) -> bool {
         let outbox = &self.outbox;
         outbox.has_reports()
-            || (self.env.store.is_up() && (self.tasks.has_ops() || outbox.is_much()))
+            || (self.env.store.is_up()
+                && (self.tasks.has_ops() || outbox.is_much() || self.fleet.labels().has_ops()))
     }
 
     /// Publishes a change of a device or a target.
@@ -356,8 +372,10 @@ impl Core {
     /// unavailable, all reports.
     #[must_use]
     pub fn settled(&self) -> bool {
-        let state =
-            !self.env.store.is_up() || (self.outbox.is_settled() && self.tasks.is_settled());
+        let state = !self.env.store.is_up()
+            || (self.outbox.is_settled()
+                && self.tasks.is_settled()
+                && self.fleet.labels().is_settled());
         state && self.outbox.reports_waiting() == 0
     }
 
@@ -371,7 +389,7 @@ impl Core {
     /// One host.
     #[must_use]
     pub fn host(&self, host: &HostId) -> Option<HostView<'_>> {
-        self.fleet.host(self.fleet.find(host)?).map(view)
+        view(&self.fleet, self.fleet.find(host)?)
     }
 
     /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`, and no more than
@@ -384,13 +402,10 @@ impl Core {
         let mut page = Page::default();
         let mut slot = cursor;
         while slot < end && page.hosts.len() < limit {
-            let wanted = |host: &&Host| match filter {
-                Filter::All => true,
-                Filter::Online => host.presence.is_online(),
-                Filter::Offline => !host.presence.is_online(),
-            };
+            let wanted = |host: &&Host| filter.takes(host.presence.is_online());
+            let is_wanted = self.fleet.host(slot as u32).filter(wanted).is_some();
             page.hosts
-                .extend(self.fleet.host(slot as u32).filter(wanted).map(view));
+                .extend(view(&self.fleet, slot as u32).filter(|_| is_wanted));
             slot += 1;
         }
         page.next = (slot < reach).then_some(slot);
@@ -444,24 +459,5 @@ impl Core {
             surveys: &mut self.surveys,
             cx: Ctx::new(at, &mut self.env, fx),
         }
-    }
-}
-
-fn view(host: &Host) -> HostView<'_> {
-    let rest = host.rest();
-    let peer = host.peer();
-    HostView {
-        id: host.id(),
-        ip: (peer != Peer::UNKNOWN).then(|| peer.ip()),
-        online: host.presence.is_online(),
-        reason: match host.presence {
-            Presence::Offline(reason) => reason,
-            Presence::Online | Presence::Inherited => None,
-        },
-        since: host.since,
-        last_seen: host.seen,
-        hostname: rest.and_then(|rest| rest.hostname.as_deref()),
-        mac: rest.and_then(|rest| rest.mac.as_deref()),
-        ipv4: rest.map_or(&[], |rest| &rest.addresses),
     }
 }

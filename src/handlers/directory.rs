@@ -1,11 +1,14 @@
 //! Lookup of hosts for the tasks: a read-only view of the fleet and of the sessions' keys.
 
+use crate::codec::target::Groups;
 use crate::ids::HostId;
 
 use super::auth::{Auth, Way};
 use super::context::Ctx;
 use super::fleet::Fleet;
+use super::fleet::facts::HostFacts;
 use super::fleet::host::Host;
+use super::view::{HostView, view};
 
 /// The hosts, as the tasks see them.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,21 @@ impl<'a> Directory<'a> {
     pub(crate) fn online_at(&self, slot: u32) -> Option<HostId> {
         let host = self.fleet.host(slot);
         host.filter(|host| host.presence.is_online()).map(Host::id)
+    }
+
+    /// The host in `slot` with its labels.
+    pub(crate) fn facts(&self, slot: u32) -> Option<HostFacts<'a>> {
+        self.fleet.facts(slot)
+    }
+
+    /// The host in `slot`, as it is shown.
+    pub(crate) fn view(&self, slot: u32) -> Option<HostView<'a>> {
+        view(self.fleet, slot)
+    }
+
+    /// Groups that a target may name.
+    pub(crate) fn groups(&self) -> &'a Groups {
+        self.fleet.labels().groups()
     }
 
     /// Way to reach a host now; `None` if it is offline.

@@ -28,6 +28,7 @@ pub mod view;
 
 pub use self::auth::Nonces;
 pub use self::core::{Core, Rules};
+pub use self::fleet::labels::LabelRules;
 
 use std::net::SocketAddr;
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use crate::handlers::fleet::labels::{LabelChanges, LabelSource};
 use crate::handlers::survey::{Columns, Summary, Survey};
+use crate::handlers::view::{Filter, HostView};
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::{FoundHost, TaskState};
 use crate::time::UnixMs;
@@ -55,6 +57,24 @@ pub enum Request {
     Forget {
         /// Its name.
         host: HostId,
+    },
+    /// Change the labels that an administrator has given a host.
+    Label {
+        /// Its name.
+        host: HostId,
+        /// The changes; `None` removes a label.
+        changes: LabelChanges,
+    },
+    /// Hosts of a target, from `cursor` on (0 is the beginning).
+    Hosts {
+        /// Text of the target.
+        target: String,
+        /// Selection by state.
+        filter: Filter,
+        /// Start of the page.
+        cursor: u64,
+        /// Maximum number of hosts.
+        limit: usize,
     },
     /// Answers to a console command.
     CommandStatus {
@@ -113,6 +133,20 @@ pub enum Response {
         hosts: Vec<(HostId, bool)>,
         /// Hosts among them that were never seen, by name.
         unknown: Vec<HostId>,
+    },
+    /// The labels of a host are changed.
+    Labels {
+        /// Its name.
+        host: HostId,
+        /// All its labels: key, value and source.
+        labels: Vec<(String, String, LabelSource)>,
+    },
+    /// Some hosts of a target.
+    Hosts {
+        /// The hosts.
+        hosts: Vec<HostView<'static>>,
+        /// Start of the next page, if there may be one.
+        next: Option<u64>,
     },
     /// The host is forgotten.
     Forgotten {

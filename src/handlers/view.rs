@@ -1,7 +1,12 @@
 //! Read views of the core: plain data, borrowed.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
+pub use super::fleet::labels::LabelSource;
+
+use super::fleet::Fleet;
+use super::fleet::host::{Peer, Presence};
 use crate::ids::HostId;
 pub use crate::store::op::Reason;
 use crate::time::UnixMs;
@@ -22,11 +27,65 @@ pub struct HostView<'a> {
     /// Time of the last message.
     pub last_seen: UnixMs,
     /// Its host name.
-    pub hostname: Option<&'a str>,
+    pub hostname: Option<Cow<'a, str>>,
     /// Its MAC address.
-    pub mac: Option<&'a str>,
+    pub mac: Option<Cow<'a, str>>,
     /// Its IPv4 addresses.
-    pub ipv4: &'a [String],
+    pub ipv4: Cow<'a, [String]>,
+    /// Its labels: key, value and source, by key.
+    pub labels: Vec<(Cow<'a, str>, Cow<'a, str>, LabelSource)>,
+}
+
+impl HostView<'_> {
+    /// The view, without what it borrows.
+    #[must_use]
+    pub fn into_owned(self) -> HostView<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        HostView {
+            hostname: self.hostname.map(own),
+            mac: self.mac.map(own),
+            ipv4: Cow::Owned(self.ipv4.into_owned()),
+            labels: self
+                .labels
+                .into_iter()
+                .map(|(key, value, source)| (own(key), own(value), source))
+                .collect(),
+            id: self.id,
+            ip: self.ip,
+            online: self.online,
+            reason: self.reason,
+            since: self.since,
+            last_seen: self.last_seen,
+        }
+    }
+}
+
+/// The host in a slot, as it is shown.
+pub(crate) fn view(fleet: &Fleet, slot: u32) -> Option<HostView<'_>> {
+    let host = fleet.host(slot)?;
+    let rest = host.rest();
+    let peer = host.peer();
+    let labels = fleet.labels().of(slot);
+    let labels = labels.map(|(key, value, source)| (key.into(), value.into(), source));
+    let mut labels: Vec<(Cow<'_, str>, Cow<'_, str>, LabelSource)> = labels.collect();
+    labels.sort();
+    Some(HostView {
+        id: host.id(),
+        ip: (peer != Peer::UNKNOWN).then(|| peer.ip()),
+        online: host.presence.is_online(),
+        reason: match host.presence {
+            Presence::Offline(reason) => reason,
+            Presence::Online | Presence::Inherited => None,
+        },
+        since: host.since,
+        last_seen: host.seen,
+        hostname: rest
+            .and_then(|rest| rest.hostname.as_deref())
+            .map(Cow::Borrowed),
+        mac: rest.and_then(|rest| rest.mac.as_deref()).map(Cow::Borrowed),
+        ipv4: rest.map_or(&[][..], |rest| &rest.addresses).into(),
+        labels,
+    })
 }
 
 /// Selection of hosts.
@@ -39,6 +98,18 @@ pub enum Filter {
     Online,
     /// Those offline.
     Offline,
+}
+
+impl Filter {
+    /// Returns whether hosts in this state are selected.
+    #[must_use]
+    pub const fn takes(self, is_online: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Online => is_online,
+            Self::Offline => !is_online,
+        }
+    }
 }
 
 /// Some hosts, and where to go on.

@@ -49,6 +49,7 @@ impl Reactor {
         let Reload {
             rules,
             access,
+            labels,
             http,
             outside,
             tuning,
@@ -61,6 +62,7 @@ impl Reactor {
         self.driver.with(|core, effects| {
             core.set_rules(rules, at.now);
             core.set_access(access, at, effects);
+            core.set_labels(labels, at, effects);
         });
         self.apply(at);
         self.web.set_rules(http);

@@ -49,8 +49,8 @@ impl From<&HostView<'_>> for Host {
             reason: view.reason,
             since: view.since,
             last_seen: view.last_seen,
-            hostname: view.hostname.map(str::to_owned),
-            mac: view.mac.map(str::to_owned),
+            hostname: view.hostname.as_deref().map(str::to_owned),
+            mac: view.mac.as_deref().map(str::to_owned),
             ipv4: view.ipv4.to_vec(),
         }
     }

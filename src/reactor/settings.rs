@@ -11,7 +11,7 @@ use super::tls::TlsSettings;
 use super::udp::Udp;
 use crate::codec::Framing;
 use crate::control::HttpRules;
-use crate::handlers::Rules;
+use crate::handlers::{LabelRules, Rules};
 use crate::keys::Access;
 use crate::time::Span;
 
@@ -51,6 +51,8 @@ pub struct Reload {
     /// Rules of the core.
     pub rules: Rules,
     pub access: Access,
+    /// Labels and groups.
+    pub labels: LabelRules,
     /// Rules of the HTTP API.
     pub http: HttpRules,
     pub outside: OutboundRules,

@@ -6,6 +6,7 @@ use crate::codec::Framing;
 use crate::codec::ak::Code;
 use crate::config::{self, Auth, Config, Device, HttpWrite, OnDone, OnShutdown};
 use crate::control::HttpRules;
+use crate::handlers::LabelRules;
 use crate::handlers::Nonces;
 use crate::handlers::Rules;
 use crate::handlers::ak::{Command, DeviceRules, Field, FieldKind};
@@ -72,6 +73,18 @@ pub fn first_seq(now: UnixMs) -> u64 {
     now.0.saturating_mul(1_000)
 }
 
+/// Labels and groups.
+pub fn label_rules(config: &Config) -> LabelRules {
+    let rules = config.labels.iter();
+    LabelRules {
+        rules: rules
+            .map(|rule| (rule.hosts.clone(), rule.set.clone()))
+            .collect(),
+        groups: config.groups.clone(),
+        node: config.server.name.clone(),
+    }
+}
+
 /// Rules of the HTTP API.
 pub fn http_rules(config: &Config) -> HttpRules {
     HttpRules {
@@ -105,6 +118,7 @@ pub fn reload(config: &Config) -> Reload {
     Reload {
         rules: rules(config),
         access: access(config),
+        labels: label_rules(config),
         http: http_rules(config),
         outside: outside(config),
         tuning: tuning(config),

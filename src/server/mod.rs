@@ -153,7 +153,8 @@ impl Server {
         let first_seq = spool.first_seq(assemble::first_seq(Clock::wall()));
         let store = Store::NotYet(make, plan, Box::new(spool));
         let core = Core::new(assemble::rules(&config), first_seq)
-            .with_keys(assemble::access(&config), assemble::nonces());
+            .with_keys(assemble::access(&config), assemble::nonces())
+            .with_labels(assemble::label_rules(&config));
         let (requests, waiting) = bounded(REQUESTS_WAITING_MAX);
         let (reactor, bound) = Reactor::new(&settings, sockets, core, web, waiting)?;
         Ok(Self {

@@ -9,7 +9,7 @@ use crate::ids::HostId;
 use crate::time::UnixMs;
 
 /// Fields of a host's hash that are read.
-pub(super) const FIELDS: [&str; 9] = [
+pub(super) const FIELDS: [&str; 10] = [
     field::NODE,
     field::IP,
     field::PORT,
@@ -19,6 +19,7 @@ pub(super) const FIELDS: [&str; 9] = [
     field::REASON,
     field::EPOCH,
     field::KEYED,
+    field::LABELS,
 ];
 
 /// A host, and the sets that name it.
@@ -63,6 +64,7 @@ impl StoredHost {
         let reason = next().as_deref().and_then(Reason::parse);
         let epoch = number(next()).unwrap_or_default();
         let keyed = next().as_deref() == Some("1");
+        let host_labels = next();
         // A score is a time in ms; `as` maps anything else to 0.
         let seen = seen.map(|score| UnixMs(score as u64));
         let peer = ip.and_then(|ip| ip.parse::<IpAddr>().ok()).map(|ip| {
@@ -83,6 +85,8 @@ impl StoredHost {
             mac,
             // Stored last first; returned in the order in which the host gave them.
             addresses: addresses.into_iter().rev().collect(),
+            admin_labels: None,
+            host_labels,
         };
         Self {
             node,
@@ -91,6 +95,12 @@ impl StoredHost {
             is_seen: seen.is_some(),
             held,
         }
+    }
+
+    /// Adds the labels from an administrator.
+    pub fn with_admin_labels(mut self, text: Option<String>) -> Self {
+        self.held.admin_labels = text;
+        self
     }
 
     fn is_free(&self) -> bool {

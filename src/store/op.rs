@@ -3,7 +3,7 @@
 //!
 //! There are four kinds of operation:
 //!
-//! - **State** (`Online`, `Offline`, `Inventory`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`,
+//! - **State** (`Online`, `Offline`, `Inventory`, `Labels`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`,
 //!   `TaskStates`, `Restore`): the latest wins. While the store is unavailable state is dropped; the
 //!   core rewrites it from memory.
 //! - **Transactions** (`Dispatch`): stored completely or not at all. One that is in progress when the
@@ -75,6 +75,8 @@ pub enum Op {
     Inventory(Box<Inventory>),
     /// All that is stored of an offline host is deleted.
     Forget(HostId),
+    /// Labels of a host.
+    Labels(Box<Labels>),
     /// Last-seen times of hosts.
     Seen(Vec<(HostId, UnixMs)>),
     /// Hosts of this node that must be in `exists`: missing ones are added.
@@ -158,6 +160,13 @@ impl Op {
                 return Some(Outcome::Inventory {
                     origins: op.origins.clone(),
                     ticket: op.ticket,
+                    result,
+                });
+            }
+            Self::Labels(op) => {
+                return Some(Outcome::Labels {
+                    ticket: op.ticket,
+                    place: op.place,
                     result,
                 });
             }
@@ -249,6 +258,33 @@ pub struct Inventory {
     /// Its IPv4 addresses in the order of the report; `<host>_systemInfoIPV4` holds them last
     /// first.
     pub addresses: Vec<String>,
+}
+
+/// Key that holds the labels of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LabelPlace {
+    /// Labels from an administrator: a field of `anthill:labels`.
+    Admin,
+    /// Labels that the host claims: a field of its record.
+    Host,
+}
+
+impl LabelPlace {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Admin, Self::Host];
+}
+
+/// Labels of a host, from one source.
+#[derive(Clone, Debug)]
+pub struct Labels {
+    /// The host's entry, sent back with the outcome.
+    pub ticket: HostRef,
+    /// Its name.
+    pub host: HostId,
+    /// The key.
+    pub place: LabelPlace,
+    /// The labels as JSON; `None` if there are none.
+    pub text: Option<String>,
 }
 
 /// An event of the fleet itself.
@@ -461,6 +497,15 @@ pub enum Outcome {
         /// `Ok` if it is written; else the reason for its final refusal.
         result: Result<(), String>,
     },
+    /// A `Labels` is settled.
+    Labels {
+        /// The host's entry.
+        ticket: HostRef,
+        /// The key.
+        place: LabelPlace,
+        /// `Ok` if it is written; else the reason for its final refusal.
+        result: Result<(), String>,
+    },
     /// A `Seen` is settled.
     Seen,
     /// An `Audit` is settled.
@@ -515,6 +560,10 @@ pub struct HeldHost {
     pub mac: Option<String>,
     /// Its IPv4 addresses, in the order of its report.
     pub addresses: Vec<String>,
+    /// Labels from an administrator, as JSON.
+    pub admin_labels: Option<String>,
+    /// Labels that it claimed last, as JSON.
+    pub host_labels: Option<String>,
 }
 
 #[cfg(test)]

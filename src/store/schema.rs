@@ -24,6 +24,7 @@
 //! |---|---|---|---|
 //! | [`SEEN`] | sorted set | host → time of its last message, unix ms | members swept `keep` after that |
 //! | [`host`] | hash | fields in [`field`] | `keep` after it went offline |
+//! | [`LABELS`] | hash | host → its labels from an administrator, as JSON | when the host is forgotten |
 //! | [`TASKS`] | sorted set | task key → creation time, unix ms | members swept when the task is gone |
 //! | [`task`] | string | a task's claim, as JSON (`records::Claim`) | with the book |
 //! | [`task_hosts`] | hash | host → its state in the task | with the book |
@@ -71,6 +72,9 @@ pub const EVENTS: &str = "anthill:events";
 pub const TASKS: &str = "anthill:tasks";
 /// Names of the nodes.
 pub const NODES: &str = "anthill:nodes";
+
+/// Labels from an administrator.
+pub const LABELS: &str = "anthill:labels";
 
 /// States of the targets of `reach`.
 pub const REACH: &str = "anthill:reach";
@@ -203,6 +207,8 @@ pub mod field {
     pub const EPOCH: &str = "epoch";
     /// `1` once it has proved a key: from then on it needs one.
     pub const KEYED: &str = "keyed";
+    /// The labels that it claims, as JSON; absent if there are none.
+    pub const LABELS: &str = "labels";
 }
 
 /// Fields of the hash [`node_info`].
@@ -347,6 +353,7 @@ mod tests {
             (TASKS.to_owned(), "tasks".to_owned()),
             (NODES.to_owned(), "nodes".to_owned()),
             (REACH.to_owned(), "reach".to_owned()),
+            (LABELS.to_owned(), "labels".to_owned()),
         ];
         let mut add = |name: String, what: String| all.push((name, what));
         if !node.contains(['_', ':']) {

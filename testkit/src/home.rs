@@ -64,6 +64,12 @@ impl Home {
         self
     }
 
+    /// Sets a section that is one value.
+    pub fn set_section(&mut self, section: &str, value: Value) -> &mut Self {
+        self.config[section] = value;
+        self
+    }
+
     /// Sets `auth`.
     pub fn auth(&mut self, auth: Value) -> &mut Self {
         self.config["auth"] = auth;

@@ -39,6 +39,13 @@ pub fn post(server: SocketAddr, path: &str, body: &str) -> Answer {
     exchange(server, &post_head(server, path, body), body)
 }
 
+/// Sends `body` as JSON to `path` with the method PATCH.
+#[track_caller]
+pub fn patch(server: SocketAddr, path: &str, body: &str) -> Answer {
+    let head = post_head(server, path, body).replacen("POST", "PATCH", 1);
+    exchange(server, &head, body)
+}
+
 fn post_head(server: SocketAddr, path: &str, body: &str) -> String {
     let length = body.len();
     format!(

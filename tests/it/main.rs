@@ -22,6 +22,7 @@ mod faults;
 mod frames;
 mod http;
 mod keys;
+mod labels;
 mod many_hosts;
 mod names;
 mod outage;

@@ -276,6 +276,7 @@ impl Host {
                     interval: None,
                     takes_work: true,
                     seed: around.dice.number(),
+                    labels: Vec::new(),
                 };
                 let allow = Allow::parse(r#"["work * *"]"#).expect("an allow file");
                 let mut fx = Vec::new();

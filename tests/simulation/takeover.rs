@@ -188,7 +188,7 @@ impl Takeovers {
             udp: None,
             push: false,
             boot: Some(["a", "b"][self.dice.place(2)].into()),
-            resumes: false,
+            ..Hello::default()
         };
         self.say(conn, Message::Hello(hello));
     }

@@ -148,6 +148,14 @@ impl Core {
             push: self.settings.push,
             boot: Some(self.settings.boot.clone().into()),
             resumes: self.memory.open().next().is_some(),
+            labels: self
+                .settings
+                .labels
+                .iter()
+                .map(|(key, value)| (key.clone().into(), value.clone().into()))
+                .collect(),
+            version: Some(env!("CARGO_PKG_VERSION").into()),
+            cancel: false,
         };
         self.greet(at, hello, fx);
     }

@@ -24,7 +24,7 @@ pub(super) fn hello(id: &str, udp: Option<u16>, push: bool) -> Incoming<'_> {
         udp,
         push,
         boot: None,
-        resumes: false,
+        ..Hello::default()
     };
     Incoming {
         message: Message::Hello(hello),

@@ -62,15 +62,25 @@ fn incoming() -> impl Strategy<Value = Incoming<'static>> {
     });
     let boot = prop::option::of("[0-9a-fA-F]{1,64}");
     let port = prop::option::of(1..=u16::MAX);
-    let hello = (text(), port, any::<bool>(), boot, any::<bool>());
-    let hello = hello.prop_map(|(id, udp, push, boot, resumes)| {
+    let word = || "[A-Za-z0-9._-]{1,63}";
+    let labels = prop::collection::btree_map(word(), word(), 0..4);
+    let more = (labels, prop::option::of(word()), any::<bool>());
+    let hello = (text(), port, any::<bool>(), boot, any::<bool>(), more);
+    let hello = hello.prop_map(|(id, udp, push, boot, resumes, more)| {
+        let (labels, version, cancel) = more;
         let boot = boot.map(Into::into);
+        let labels = labels.into_iter();
         Message::Hello(Hello {
             id: id.into(),
             udp,
             push,
             boot,
             resumes,
+            labels: labels
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+            version: version.map(Into::into),
+            cancel,
         })
     });
     let book = text().prop_map(|task| Message::Book(Book { task: task.into() }));

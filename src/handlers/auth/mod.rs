@@ -52,6 +52,9 @@ struct Challenge {
     push: bool,
     boot: Option<String>,
     resumes: bool,
+    labels: Vec<(String, String)>,
+    version: Option<String>,
+    cancel: bool,
 }
 
 /// A session that is proved.
@@ -103,12 +106,29 @@ impl Proved {
             push: challenge.push,
             boot: challenge.boot.as_deref().map(Cow::Borrowed),
             resumes: challenge.resumes,
+            labels: borrowed(&challenge.labels),
+            version: challenge.version.as_deref().map(Cow::Borrowed),
+            cancel: challenge.cancel,
         }
     }
 
     pub(crate) fn id(&self) -> &HostId {
         &self.challenge.id
     }
+}
+
+fn owned(labels: &[(Cow<'_, str>, Cow<'_, str>)]) -> Vec<(String, String)> {
+    let labels = labels.iter();
+    labels
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
+}
+
+fn borrowed(labels: &[(String, String)]) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+    let labels = labels.iter();
+    labels
+        .map(|(key, value)| (key.as_str().into(), value.as_str().into()))
+        .collect()
 }
 
 impl fmt::Debug for Auth {
@@ -238,6 +258,9 @@ impl Auth {
             push: hello.push,
             boot: hello.boot.as_deref().map(str::to_owned),
             resumes: hello.resumes,
+            labels: owned(&hello.labels),
+            version: hello.version.as_deref().map(str::to_owned),
+            cancel: hello.cancel,
         };
         self.challenges.insert(conn, Box::new(challenge));
         Some(server)

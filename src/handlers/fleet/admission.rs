@@ -40,6 +40,7 @@ impl Fleet {
     /// Forgets a host that is offline.
     pub(crate) fn forget(&mut self, slot: u32) {
         self.unannounced.remove(slot);
+        self.labels.forget(slot);
         self.hosts.remove(slot);
     }
 

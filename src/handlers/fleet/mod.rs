@@ -2,11 +2,13 @@
 
 pub(crate) mod addresses;
 pub(crate) mod admission;
+pub(crate) mod facts;
 pub(crate) mod host;
 pub(crate) mod hosts;
 #[cfg(any(test, fuzzing, debug_assertions))]
 pub(crate) mod invariants;
 pub(crate) mod inventory;
+pub(crate) mod labels;
 pub(crate) mod mass_offline;
 pub(crate) mod newcomers;
 pub(crate) mod presence;
@@ -28,6 +30,7 @@ use crate::wheel::Wheel;
 use self::addresses::Addresses;
 use self::host::{Host, Peer};
 use self::hosts::HostTable;
+use self::labels::Labels;
 use self::mass_offline::MassOffline;
 use self::newcomers::{Arrivals, Newcomers};
 use self::presence::wall_of;
@@ -50,6 +53,7 @@ pub(crate) struct Fleet {
     unannounced: SlotSet,
     quarantine: Quarantine,
     inherited: Inherited,
+    labels: Labels,
 }
 
 /// The hosts held from before a restart.
@@ -77,6 +81,7 @@ impl Fleet {
             unannounced: SlotSet::default(),
             quarantine: Quarantine::default(),
             inherited: Inherited::default(),
+            labels: Labels::default(),
         }
     }
 
@@ -117,6 +122,16 @@ impl Fleet {
         stats.hosts_known = self.hosts.len() as u64;
         stats.sessions = self.sessions.len() as u64;
         stats.ids_contested = self.quarantine.len() as u64;
+    }
+
+    // Labels.
+
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    pub(crate) fn labels_mut(&mut self) -> &mut Labels {
+        &mut self.labels
     }
 
     // Sessions.

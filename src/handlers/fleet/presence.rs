@@ -6,8 +6,9 @@ use crate::handlers::context::Ctx;
 use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::Fleet;
 use crate::handlers::fleet::host::{Marks, Peer, Presence, Rest};
+use crate::handlers::fleet::labels::{VERSION, check_label};
 use crate::ids::{ConnId, HostId};
-use crate::store::op::{HeldHost, Reason};
+use crate::store::op::{HeldHost, LabelPlace, Reason};
 use crate::time::{Instant, UnixMs};
 
 /// A connection has become one of a host's.
@@ -91,6 +92,9 @@ impl Fleet {
             host.set_presence(Presence::Online, None);
             cx.stats.hosts_inherited -= 1;
         }
+        if before.ip() != peer.ip() || before == Peer::UNKNOWN {
+            self.refresh_labels(slot);
+        }
         Some(Attached {
             was,
             moved: identified && before != peer,
@@ -111,6 +115,10 @@ impl Fleet {
         if !host.is_named_by(ip) {
             self.addresses.insert(ip, host.udp(), slot);
         }
+        self.claim_labels(slot, hello);
+        let Some(host) = self.hosts.get_mut(slot) else {
+            return false;
+        };
         let before = host.boot();
         let Some(boot) = hello.boot.as_deref().filter(|boot| before != Some(boot)) else {
             return false;
@@ -118,6 +126,22 @@ impl Fleet {
         let restarted = before.is_some();
         host.set_boot(boot);
         restarted
+    }
+
+    /// Takes the labels that a hello claims.
+    fn claim_labels(&mut self, slot: u32, hello: &Hello<'_>) {
+        if hello.labels.is_empty() && hello.version.is_none() && !self.labels.concern(slot) {
+            return;
+        }
+        let version = hello.version.as_deref().map(|version| (VERSION, version));
+        let own = hello.labels.iter().map(|(key, value)| (&**key, &**value));
+        let own = own.filter(|(key, _)| check_label(key, None).is_ok());
+        let is_changed = self.labels.claim(slot, own.chain(version));
+        // A new host has no record yet.
+        let is_stored = self.hosts.get(slot).is_some_and(|host| host.epoch > 0);
+        if is_changed && is_stored {
+            self.labels.write(slot, LabelPlace::Host);
+        }
     }
 
     /// Ends the session of a connection, if it has a host. Its last message counts if it `was_seen`

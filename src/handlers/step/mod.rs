@@ -1,6 +1,7 @@
 //! One step of the core: routes an input to the parts, and carries facts between them.
 
 mod identity;
+mod labels;
 mod presence;
 mod reports;
 mod requests;
@@ -224,6 +225,11 @@ impl Step<'_> {
                 self.fleet
                     .inventory_settled(&mut self.cx, ticket, origins, result);
             }
+            Outcome::Labels {
+                ticket,
+                place,
+                result,
+            } => self.labels_written(ticket, place, result),
             Outcome::Seen => self.outbox.seen_settled(),
             Outcome::Audited => self.outbox.audit_settled(),
             Outcome::StatesWritten if self.cx.is_store_up() => {

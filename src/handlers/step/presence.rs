@@ -217,7 +217,11 @@ impl Step<'_> {
             if found.keyed {
                 self.recall_keyed(slot);
             }
+            if is_first {
+                self.recall_labels(slot, &found);
+            }
             self.fleet.recall(&mut self.cx, slot, found, is_first);
+            self.fleet.refresh_labels(slot);
         }
     }
 

@@ -40,6 +40,15 @@ impl Step<'_> {
                 return self.surveys.begin(cx, self.fleet, requester, survey, max);
             }
             Request::Forget { host } => return self.ask_forget(requester, &host),
+            Request::Label { host, changes } => {
+                return self.ask_label(requester, &host, &changes);
+            }
+            Request::Hosts {
+                target,
+                filter,
+                cursor,
+                limit,
+            } => tasks.list_hosts(cx, hosts, requester, &target, (filter, cursor, limit)),
         };
         if let Err(refusal) = begun {
             self.cx.respond(requester, refusal.into());
@@ -48,6 +57,9 @@ impl Step<'_> {
 
     /// Goes on with a request or task that has many hosts, and with a survey: at most `max` hosts each.
     pub(crate) fn go_on(&mut self, max: usize) {
+        if self.fleet.labels().is_walking() {
+            return self.fleet.walk_labels(max);
+        }
         let hosts = Directory::new(self.fleet, self.auth);
         self.tasks.go_on(&mut self.cx, hosts, max);
         self.surveys.step(&mut self.cx, self.fleet, max);

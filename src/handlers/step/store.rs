@@ -32,6 +32,7 @@ impl Step<'_> {
             self.take_presence(room, &mut ops);
             self.outbox.take_forgotten(room, &mut ops);
             self.take_inventories(room, &mut ops);
+            self.take_labels(room, &mut ops);
             let last_seen = |slot| self.fleet.last_seen(&self.cx, slot);
             self.outbox.take_seen(room, &mut ops, last_seen);
         }
@@ -178,6 +179,9 @@ impl Step<'_> {
             self.fleet.clear_lease();
         }
         self.cx.stats.store_sessions += 1;
+        if lost_data && !is_first {
+            self.fleet.labels_mut().rewrite();
+        }
         self.tasks.store_up(&self.cx, lost_data);
         if !self.cx.is_store_up() {
             let inherited = self.cx.stats.hosts_inherited;
@@ -199,6 +203,7 @@ impl Step<'_> {
         let text = format!("away: {why}");
         self.cx.log(log::Level::Warn, "store", "store", text);
         self.tasks.store_away(&mut self.cx);
+        self.interrupt_labels();
         *self.cx.store = StoreState::Unavailable(why);
     }
 
@@ -228,8 +233,14 @@ impl Step<'_> {
         }
         self.outbox.presence_landed();
         let slot = self.fleet.resolve(ticket);
-        if let Some((slot, host)) = slot.and_then(|slot| Some((slot, self.fleet.host_mut(slot)?))) {
-            self.outbox.settle(&mut self.cx, slot, host, settled);
+        let Some((slot, host)) = slot.and_then(|slot| Some((slot, self.fleet.host_mut(slot)?)))
+        else {
+            return;
+        };
+        let was_unknown = host.epoch == 0;
+        self.outbox.settle(&mut self.cx, slot, host, settled);
+        if was_unknown && host.epoch > 0 {
+            self.fleet.labels_mut().write_claimed(slot);
         }
     }
 }

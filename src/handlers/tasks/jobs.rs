@@ -23,6 +23,7 @@ use crate::handlers::request::Response;
 use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
 use crate::handlers::tasks::lifetime::Expiring;
+use crate::handlers::tasks::resolve::{Listing, answer_listing};
 use crate::handlers::tasks::resume::{Holding, Resuming};
 
 /// Something that may take more steps than one.
@@ -36,6 +37,8 @@ pub(crate) enum Job {
     Commanding(Box<Commanding>),
     /// The answers to a console command are collected.
     Showing(Box<Showing>),
+    /// The hosts of a target are listed.
+    Listing(Box<Listing>),
     /// The hosts of a task whose time has come expire.
     Expiring(Expiring),
     /// The hosts of a stored task go into the tables.
@@ -128,6 +131,7 @@ impl Jobs {
             | Job::Commanding(_)
             | Job::Expiring(_)
             | Job::Holding(_)
+            | Job::Listing(_)
             | Job::Resuming(_) => 0,
         });
         self.line.is_empty()
@@ -145,6 +149,7 @@ impl Tasks {
                 Job::Naming(naming) => naming.requester,
                 Job::Commanding(commanding) => commanding.requester(),
                 Job::Showing(showing) => showing.requester,
+                Job::Listing(listing) => listing.requester,
                 Job::Expiring(_) | Job::Holding(_) | Job::Resuming(_) => continue,
                 Job::Entering(_) => {
                     self.jobs.line.push_back(job);
@@ -238,6 +243,10 @@ impl Tasks {
             Job::Holding(holding) => (0, Ok(self.hold_some(holding, max))),
             Job::Resuming(resuming) => (0, Ok(self.resume_some(cx, hosts, resuming, max))),
             Job::Showing(showing) => (showing.requester, self.show_some(showing, max)),
+            Job::Listing(listing) => (
+                listing.requester,
+                listing.step(hosts, max).map_err(Response::from),
+            ),
             Job::Commanding(commanding) => (
                 commanding.requester(),
                 commanding.step(cx, hosts, max).map_err(Response::from),
@@ -255,6 +264,7 @@ impl Tasks {
             Job::Holding(holding) => self.held(cx, hosts, &holding),
             Job::Resuming(_) => {}
             Job::Commanding(commanding) => self.commanded(cx, *commanding),
+            Job::Listing(listing) => answer_listing(cx, *listing),
             Job::Showing(showing) => {
                 let Showing {
                     requester, view, ..
@@ -262,6 +272,14 @@ impl Tasks {
                 cx.respond(requester, Response::Command(Box::new(view)));
             }
         }
+    }
+
+    /// Checks that a request with `count` hosts has room beside the others.
+    ///
+    /// # Errors
+    /// Too many requests.
+    pub(super) fn check_room(&self, count: usize) -> Result<(), Refusal> {
+        self.jobs.has_room(count).then_some(()).ok_or_else(too_many)
     }
 
     /// Begins to look up the hosts of a request: those named, or all that are online.

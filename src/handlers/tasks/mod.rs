@@ -9,6 +9,7 @@ pub(crate) mod lifetime;
 pub(crate) mod payloads;
 pub(crate) mod reads;
 pub(crate) mod reports;
+pub(crate) mod resolve;
 pub(crate) mod restore;
 mod resume;
 pub(crate) mod sends;

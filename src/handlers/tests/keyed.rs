@@ -47,7 +47,7 @@ impl World {
                 udp: None,
                 push: true,
                 boot: None,
-                resumes: false,
+                ..Hello::default()
             },
             key: "fleet".into(),
             nonce: Nonce::of(CLIENT),

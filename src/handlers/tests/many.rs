@@ -150,7 +150,7 @@ fn a_host_that_comes_while_a_task_is_entered_is_sent_it_once() {
             udp: None,
             push: true,
             boot: None,
-            resumes: false,
+            ..Hello::default()
         };
         let message = Message::Hello(hello);
         let ask = Ask {

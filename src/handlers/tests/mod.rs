@@ -302,7 +302,7 @@ impl World {
             udp,
             push,
             boot: boot.map(std::borrow::Cow::from),
-            resumes: false,
+            ..Hello::default()
         };
         assert_eq!(self.send(conn, Message::Hello(hello), Some(1)), Flow::Taken);
     }

@@ -12,6 +12,7 @@ pub(super) struct Model {
     pub(super) events: Vec<String>,
     pub(super) reports: usize,
     pub(super) inventories: Vec<String>,
+    pub(super) labels: Vec<String>,
     pub(super) seen: BTreeMap<String, u64>,
     pub(super) tasks: BTreeMap<String, ModelTask>,
     pub(super) results: Vec<TaskResult>,
@@ -89,6 +90,16 @@ impl Model {
                 Some(Outcome::Inventory {
                     origins,
                     ticket,
+                    result: Ok(()),
+                })
+            }
+            Op::Labels(op) => {
+                let text = op.text.unwrap_or_default();
+                self.labels
+                    .push(format!("{:?} {} {text}", op.place, op.host));
+                Some(Outcome::Labels {
+                    ticket: op.ticket,
+                    place: op.place,
                     result: Ok(()),
                 })
             }
@@ -275,6 +286,8 @@ impl Model {
             hostname: None,
             mac: None,
             addresses: Vec::new(),
+            admin_labels: None,
+            host_labels: None,
         };
         self.claims.iter().map(ours).collect()
     }

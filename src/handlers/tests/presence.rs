@@ -247,6 +247,7 @@ fn a_process_that_resumes_keeps_its_tasks() {
                 push: true,
                 boot: Some(boot.into()),
                 resumes,
+                ..Hello::default()
             })
         };
         let conn = world.open("10.0.0.7:4000");

@@ -64,7 +64,7 @@ impl World {
             udp: None,
             push: false,
             boot: None,
-            resumes: false,
+            ..Hello::default()
         };
         let ask = Ask {
             reply: true,
@@ -351,7 +351,7 @@ fn a_client_that_asked_for_no_reply_is_told_nothing() {
         udp: None,
         push: false,
         boot: None,
-        resumes: false,
+        ..Hello::default()
     };
     let older = world.open("10.0.0.1:4000");
     let _ = world.send(older, Message::Hello(hello), None);

@@ -262,7 +262,7 @@ impl Storm {
                 udp: None,
                 push: false,
                 boot: Some(boot.into()),
-                resumes: false,
+                ..Hello::default()
             };
             let _ = self.hand_in(conn, Message::Hello(hello), Some(self.seq));
         }

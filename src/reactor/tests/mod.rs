@@ -196,6 +196,11 @@ fn settled(op: Op) -> Option<Outcome> {
             origin: op.origin,
             result: Ok(()),
         },
+        Op::Labels(op) => Outcome::Labels {
+            ticket: op.ticket,
+            place: op.place,
+            result: Ok(()),
+        },
         Op::Seen(_) => Outcome::Seen,
         Op::Audit(_) => Outcome::Audited,
         Op::TaskStates(_) => Outcome::StatesWritten,
@@ -680,6 +685,8 @@ fn a_sweep_continues_without_an_event() {
         hostname: None,
         mac: None,
         addresses: Vec::new(),
+        admin_labels: None,
+        host_labels: None,
     };
     let mut hosts: Vec<HeldHost> = (0..50_000).map(|number| held(number, false)).collect();
     hosts.push(held(50_000, true));

@@ -127,7 +127,9 @@ pub(super) fn stored_host(
         has(schema::EXISTS)?,
     );
     let addresses = addresses.unwrap_or_default();
-    Ok(StoredHost::new(host, values, score, addresses, sets))
+    let labels = lenient(space.hash_get(schema::LABELS, host.as_str()), None)?;
+    let stored = StoredHost::new(host, values, score, addresses, sets);
+    Ok(stored.with_admin_labels(labels))
 }
 
 /// A whole key, in the form of no store.

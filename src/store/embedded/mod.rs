@@ -247,6 +247,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Op) -> Result<(), Fa
         Op::Answer(op) => reports::answer(space, context, op),
         Op::Result(op) => reports::result(space, context, op),
         Op::TaskStates(op) => tasks::states(space, context, op),
+        Op::Labels(op) => presence::labels(space, op),
         Op::Forget(host) => presence::forget(space, host),
         Op::Seen(hosts) => presence::seen(space, hosts),
         Op::Audit(hosts) => presence::audit(space, hosts),

@@ -5,7 +5,7 @@
 
 use crate::ids::{HostId, HostRef};
 use crate::store::events::StreamEvent;
-use crate::store::op::{Inventory, Offline, Online, Outcome, Outside, Settled};
+use crate::store::op::{Inventory, LabelPlace, Labels, Offline, Online, Outcome, Outside, Settled};
 use crate::store::schema::{self, field};
 use crate::time::UnixMs;
 
@@ -127,8 +127,19 @@ pub(super) fn forget(space: &mut Space<'_>, host: &HostId) -> Result<(), Fault> 
     if node.is_none_or(|node| node.is_empty()) {
         space.delete(&hash)?;
         space.sorted_remove(schema::SEEN, host.as_str())?;
+        space.hash_put(schema::LABELS, host.as_str(), None)?;
     }
     Ok(())
+}
+
+/// Labels of a host, from one source.
+pub(super) fn labels(space: &mut Space<'_>, op: &Labels) -> Result<(), Fault> {
+    let (key, name) = match op.place {
+        LabelPlace::Admin => (schema::LABELS.to_owned(), op.host.as_str()),
+        LabelPlace::Host => (schema::host(&op.host), field::LABELS),
+    };
+    space.check(&key, Kind::Hash)?;
+    space.hash_put(&key, name, op.text.as_deref())
 }
 
 /// Last-seen times. A time older than the stored one changes nothing.

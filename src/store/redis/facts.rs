@@ -7,7 +7,9 @@ use super::step::{Shared, Step};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::REDIS_MEMBERS_MAX;
 use crate::store::events::StreamEvent;
-use crate::store::op::{Answer, Inventory, Lifetime, Outside, TaskResult, TaskState, TaskStates};
+use crate::store::op::{
+    Answer, Inventory, LabelPlace, Labels, Lifetime, Outside, TaskResult, TaskState, TaskStates,
+};
 use crate::store::records::{followed_by, result_text};
 use crate::store::schema;
 use crate::time::UnixMs;
@@ -24,6 +26,21 @@ pub(super) fn inventory(context: &Context, op: &Inventory, step: &mut Step) {
         .arg(op.hostname.as_deref().unwrap_or_default())
         .arg(op.mac.as_deref().unwrap_or_default());
     step.one(0, describe);
+}
+
+/// Labels of a host, from one source.
+pub(super) fn labels(op: &Labels, step: &mut Step) {
+    let (key, name) = match op.place {
+        LabelPlace::Admin => (schema::LABELS.to_owned(), op.host.as_str()),
+        LabelPlace::Host => (schema::host(&op.host), schema::field::LABELS),
+    };
+    step.one(
+        0,
+        match &op.text {
+            Some(text) => cmd!("HSET", key, name, text),
+            None => cmd!("HDEL", key, name),
+        },
+    );
 }
 
 /// Last-seen times.

@@ -105,11 +105,12 @@ fn look_up(
         commands.push(&cmd!("SISMEMBER", schema::EXISTS, name));
         commands.push(&cmd!("ZSCORE", schema::SEEN, name));
         commands.push(&lrange(&schema::system_info_ipv4(host)));
+        commands.push(&cmd!("HGET", schema::LABELS, name));
     }
     let mut replies = link.request(&commands)?.into_iter();
     names
         .iter()
-        .map(|host| stored_host(host, Replies::new(replies.by_ref().take(5).collect())))
+        .map(|host| stored_host(host, Replies::new(replies.by_ref().take(6).collect())))
         .collect::<Result<_, _>>()
         .map_err(Fault::into_store_error)
 }
@@ -124,8 +125,10 @@ fn stored_host(host: &HostId, mut replies: Replies) -> Result<StoredHost, Fault>
     let score = score.and_then(|score| score.parse().ok());
     let addresses = lenient(&schema::system_info_ipv4(host), replies.texts())?;
     let addresses = addresses.unwrap_or_default();
+    let admin_labels = lenient(schema::LABELS, replies.text())?.flatten();
     let sets = (in_own_set, exists);
-    Ok(StoredHost::new(host, values, score, addresses, sets))
+    let stored = StoredHost::new(host, values, score, addresses, sets);
+    Ok(stored.with_admin_labels(admin_labels))
 }
 
 /// The value, or `None` if the key has another type: one damaged key does not stop a start.

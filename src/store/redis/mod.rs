@@ -240,11 +240,12 @@ fn begin<'a>(
     owed: &HashSet<(HostId, u64)>,
     op: &'a Op,
 ) -> Box<dyn run::Job + 'a> {
-    use facts::{answer, audit, inventory, outside, result, seen, states};
+    use facts::{answer, audit, inventory, labels, outside, result, seen, states};
     match op {
         Op::Online(op) => Box::new(presence::Online { context, op }),
         Op::Offline(op) => Box::new(presence::Offline::new(context, op)),
         Op::Inventory(op) => Box::new(move |step: &mut Step| inventory(context, op, step)),
+        Op::Labels(op) => Box::new(move |step: &mut Step| labels(op, step)),
         Op::Forget(host) => Box::new(presence::Forget::new(host)),
         Op::Seen(hosts) => Box::new(move |step: &mut Step| seen(hosts, step)),
         Op::Audit(hosts) => Box::new(move |step: &mut Step| audit(hosts, step)),

@@ -62,6 +62,7 @@ impl Job for Forget<'_> {
     fn encode(&mut self, step: &mut Step) {
         if self.is_gone {
             step.one(0, cmd!("ZREM", schema::SEEN, self.host.as_str()));
+            step.one(0, cmd!("HDEL", schema::LABELS, self.host.as_str()));
         } else {
             step.one(0, Script::Forget.on(&schema::host(self.host)));
         }

@@ -237,6 +237,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             Op::Online(op) => behind(&mut last, op.host.as_str(), floor),
             Op::Offline(op) => behind(&mut last, op.host.as_str(), floor),
             Op::Inventory(op) => behind(&mut last, op.host.as_str(), floor),
+            Op::Labels(op) => behind(&mut last, op.host.as_str(), floor),
             Op::Forget(host) => behind(&mut last, host.as_str(), floor),
             Op::Progress(op) => behind(
                 &mut last,

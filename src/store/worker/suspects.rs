@@ -124,6 +124,7 @@ impl Suspects {
             Op::Online(op) => op.host.hash(&mut hasher),
             Op::Offline(op) => op.host.hash(&mut hasher),
             Op::Inventory(op) => op.host.hash(&mut hasher),
+            Op::Labels(op) => (&op.host, op.place as u8).hash(&mut hasher),
             Op::Forget(host) => host.as_str().hash(&mut hasher),
             Op::Seen(_) | Op::Audit(_) => {}
             Op::Notice(op) => op.stamp.seq.hash(&mut hasher),

@@ -128,7 +128,12 @@ fn wrong_usage_is_status_2_and_one_line() {
             &["--online", "--offline"],
         ),
         (&["hosts", "--json=yes"], &["--json", "'yes'"]),
-        (&["hosts", "@web"], &["'@web'", "groups"]),
+        (&["hosts", "@w/b"], &["'@w/b'", "a group may be"]),
+        (&["label", "web-1", "dc"], &["'dc'", "KEY=VALUE"]),
+        (
+            &["agent", "--server", "a", "--label", "dc"],
+            &["--label is 'dc'", "KEY=VALUE"],
+        ),
         (&["hosts", ""], &["TARGET", "empty"]),
         (&["run"], &["COMMAND is missing", "missing"]),
         (&["run", " "], &["COMMAND", "empty"]),

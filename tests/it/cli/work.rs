@@ -18,10 +18,27 @@ fn fleet(target: &str) -> String {
             "404 Not Found",
             r#"{"error":"no host of this name is known"}"#,
         ),
-        _ => page(
-            &[host("web-10", "online"), host("web-9", "offline")],
-            "null",
-        ),
+        _ => match target.split_once("&target=") {
+            Some((_, target)) => resolved(target),
+            None => page(
+                &[host("web-10", "online"), host("web-9", "offline")],
+                "null",
+            ),
+        },
+    }
+}
+
+/// The answer of such a server about an encoded target.
+fn resolved(target: &str) -> String {
+    let (ten, nine) = (host("web-10", "online"), host("web-9", "offline"));
+    let error = |text: &str| http("400 Bad Request", &format!(r#"{{"error":"{text}"}}"#));
+    match target {
+        "all" | "web-%2A" | "web-%5B9-10%5D" => page(&[ten, nine], "null"),
+        "web-9" | "web-%2A%2C%21web-10" => page(&[nine], "null"),
+        "web-9%2C%21web-9" => page(&[], "null"),
+        "wbe-9" => error("'wbe-9' matches no known host (did you mean 'web-9'?)"),
+        "db-%2A" => error("'db-*' matches no known host"),
+        other => panic!("no answer for {other}"),
     }
 }
 

@@ -33,6 +33,7 @@ fn settings() -> Settings {
         interval: None,
         takes_work: true,
         seed: 5,
+        labels: Vec::new(),
     }
 }
 

@@ -68,6 +68,8 @@ fn each_host_comes_once_with_all_its_facts() {
             hostname: Some("ant".to_owned()),
             mac: Some("02-42".to_owned()),
             addresses: vec!["1.1.1.1".to_owned(), "2.2.2.2".to_owned()],
+            admin_labels: None,
+            host_labels: None,
         }
     );
     let gone = hosts.iter().find(|one| one.host == host("gone")).unwrap();

@@ -12,8 +12,8 @@ use crate::ids::{HostId, HostRef, TaskKey};
 use crate::time::{Span, UnixMs};
 
 use crate::store::op::{
-    Answer, HeldHost, Inventory, Offline, Online, Op, Outcome, Progress, Reason, Settled, Stamp,
-    TaskState,
+    Answer, HeldHost, Inventory, LabelPlace, Labels, Offline, Online, Op, Outcome, Progress,
+    Reason, Settled, Stamp, TaskState,
 };
 use crate::store::{Backend, Dump, HeldCursor, Settings, StoreError};
 
@@ -51,6 +51,7 @@ macro_rules! conformance_cases {
             an_inventory_does_not_change_a_foreign_claim
             last_seen_never_goes_back
             only_offline_hosts_are_forgotten
+            labels_are_found_and_forgotten_with_their_host
             an_audit_adds_missing_hosts
             a_notice_is_an_event
             an_audit_has_its_fields
@@ -328,6 +329,9 @@ fn refusal(outcome: &Outcome) -> Option<&str> {
             ..
         }
         | Outcome::Inventory {
+            result: Err(why), ..
+        }
+        | Outcome::Labels {
             result: Err(why), ..
         }
         | Outcome::Report {

@@ -436,3 +436,47 @@ pub fn only_offline_hosts_are_forgotten(open: &mut Factory<'_>) {
     let known: Vec<String> = held(&mut s, true).into_keys().collect();
     assert_eq!(known, ["after", "back"]);
 }
+
+pub fn labels_are_found_and_forgotten_with_their_host(open: &mut Factory<'_>) {
+    let labels = |name: &str, place, text: Option<&str>| {
+        Op::Labels(Box::new(Labels {
+            ticket: TICKET,
+            host: host(name),
+            place,
+            text: text.map(str::to_owned),
+        }))
+    };
+    let (admin, own) = (r#"{"dc":"fra"}"#, r#"{"os":"x"}"#);
+    let mut s = open(settings());
+    run(
+        &mut s,
+        &[
+            online("a", None),
+            labels("a", LabelPlace::Admin, Some(admin)),
+            labels("a", LabelPlace::Host, Some(own)),
+            online("b", None),
+            labels("b", LabelPlace::Admin, Some(admin)),
+            labels("b", LabelPlace::Admin, None),
+        ],
+    );
+    let hosts = held(&mut s, true);
+    assert_eq!(hosts["a"].admin_labels.as_deref(), Some(admin));
+    assert_eq!(hosts["a"].host_labels.as_deref(), Some(own));
+    assert_eq!(
+        (&hosts["b"].admin_labels, &hosts["b"].host_labels),
+        (&None, &None)
+    );
+    assert_eq!(fields(&mut s, "anthill:labels")["a"], admin);
+    run(&mut s, &[offline("a", 1, None), Op::Forget(host("a"))]);
+    assert_eq!(key(&mut s, "anthill:labels"), None);
+    s.seed("anthill:labels", Dump::Text("spoilt".to_owned()));
+    let refused = run(
+        &mut s,
+        &[
+            labels("b", LabelPlace::Admin, Some(admin)),
+            online("c", None),
+        ],
+    );
+    assert!(refusal(&refused[0]).is_some());
+    assert!(held(&mut s, true).contains_key("c"));
+}

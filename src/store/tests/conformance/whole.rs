@@ -63,6 +63,8 @@ pub fn a_restart_finds_the_hosts(open: &mut Factory<'_>) {
         hostname: Some("ant-1".into()),
         mac: Some("00:11".into()),
         addresses: owned(&["10.0.0.1"]),
+        admin_labels: None,
+        host_labels: None,
     };
     assert_eq!(hosts["a"], a);
     assert!(hosts["b"].ours && !hosts["gone"].ours);

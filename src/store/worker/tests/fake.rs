@@ -171,6 +171,8 @@ impl Backend for Fake {
             hostname: None,
             mac: None,
             addresses: Vec::new(),
+            admin_labels: None,
+            host_labels: None,
         });
         Ok(())
     }

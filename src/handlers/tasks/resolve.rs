@@ -1,0 +1,162 @@
+//! Resolution of a target over all known hosts, a few hosts at a time.
+//!
+//! ```text
+//!   Target ─▶ Selection ─▶ each slot compared once ─▶ every term has matched ─▶ the hosts
+//!                                                └─▶ one has not ─▶ each slot searched for the nearest name ─▶ 400
+//! ```
+
+use crate::codec::target::{Search, Selection, Target};
+use crate::handlers::context::Ctx;
+use crate::handlers::directory::Directory;
+use crate::handlers::fleet::facts::HostFacts;
+use crate::handlers::request::Response;
+use crate::handlers::tasks::Tasks;
+use crate::handlers::tasks::dispatch::{Refusal, wrong};
+use crate::handlers::tasks::jobs::Job;
+use crate::handlers::view::{Filter, HostView};
+
+/// A target in comparison with the hosts.
+#[derive(Debug)]
+pub(crate) struct Resolution {
+    selection: Selection,
+    /// The next slot.
+    slot: u32,
+    /// A term has matched nothing.
+    search: Option<Box<Search>>,
+}
+
+impl Resolution {
+    /// Begins to resolve the target `text`.
+    ///
+    /// # Errors
+    /// No target, or an unknown group.
+    pub(crate) fn new(hosts: Directory<'_>, text: &str) -> Result<Self, Refusal> {
+        let target = Target::parse(text).map_err(|why| wrong(why.to_string()))?;
+        let selection = Selection::new(&target, hosts.groups());
+        Ok(Self {
+            selection: selection.map_err(|why| wrong(why.to_string()))?,
+            slot: 0,
+            search: None,
+        })
+    }
+
+    /// Compares at most `max` more slots, and calls `take` for each selected host. Returns whether
+    /// these were the last.
+    ///
+    /// # Errors
+    /// A term that matches nothing.
+    pub(crate) fn step<'h>(
+        &mut self,
+        hosts: Directory<'h>,
+        max: usize,
+        mut take: impl FnMut(u32, HostFacts<'h>),
+    ) -> Result<bool, Refusal> {
+        for _ in 0..max {
+            if self.slot as usize >= hosts.slots() {
+                if let Some(search) = self.search.take() {
+                    return Err(wrong(search.end().to_string()));
+                }
+                let Err(search) = self.selection.finish() else {
+                    return Ok(true);
+                };
+                self.search = Some(search);
+                self.slot = 0;
+            }
+            let slot = self.slot;
+            self.slot += 1;
+            let Some(facts) = hosts.facts(slot) else {
+                continue;
+            };
+            match &mut self.search {
+                Some(search) => search.look_at(&facts),
+                None if self.selection.takes(&facts) => take(slot, facts),
+                None => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// A page of the hosts of a target. The first page compares all hosts, so that an error names a
+/// term without a match; a later page ends when it is full.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) requester: u64,
+    resolution: Resolution,
+    filter: Filter,
+    is_first: bool,
+    limit: usize,
+    hosts: Vec<HostView<'static>>,
+    /// Slot of the first selected host beyond the page.
+    next: Option<u64>,
+}
+
+impl Listing {
+    /// Compares at most `max` more slots. Returns whether the page is complete.
+    pub(crate) fn step(&mut self, hosts: Directory<'_>, max: usize) -> Result<bool, Refusal> {
+        if !self.is_first && (self.next.is_some() || self.resolution.slot as usize >= hosts.slots())
+        {
+            return Ok(true);
+        }
+        let Self {
+            resolution,
+            filter,
+            limit,
+            hosts: page,
+            next,
+            ..
+        } = self;
+        let is_over = resolution.step(hosts, max, |slot, facts| {
+            if !filter.takes(facts.is_online()) {
+            } else if page.len() < *limit {
+                page.extend(hosts.view(slot).map(HostView::into_owned));
+            } else {
+                next.get_or_insert(u64::from(slot));
+            }
+        });
+        match is_over {
+            // Terms were checked with the first page.
+            Err(_) if !self.is_first => Ok(true),
+            is_over => is_over,
+        }
+    }
+}
+
+impl Tasks {
+    /// Lists hosts of a target: those in a state, from a slot on, at most so many.
+    ///
+    /// # Errors
+    /// No target, an unknown group, or too many requests.
+    pub(crate) fn list_hosts(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        requester: u64,
+        target: &str,
+        (filter, cursor, limit): (Filter, u64, usize),
+    ) -> Result<(), Refusal> {
+        let mut resolution = Resolution::new(hosts, target)?;
+        resolution.slot = u32::try_from(cursor).unwrap_or(u32::MAX);
+        self.check_room(hosts.slots())?;
+        let listing = Listing {
+            requester,
+            resolution,
+            filter,
+            is_first: cursor == 0,
+            limit,
+            hosts: Vec::new(),
+            next: None,
+        };
+        self.begin_job(cx, hosts, Job::Listing(Box::new(listing)));
+        Ok(())
+    }
+}
+
+/// Answers the requester of a complete page.
+pub(crate) fn answer_listing(cx: &mut Ctx<'_>, listing: Listing) {
+    let answer = Response::Hosts {
+        hosts: listing.hosts,
+        next: listing.next,
+    };
+    cx.respond(listing.requester, answer);
+}
