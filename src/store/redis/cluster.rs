@@ -33,6 +33,9 @@ use crate::store::{Redirects, StoreError};
 /// Tags that are tried for a key at a primary: enough for one that has a single slot.
 const TAGS_MAX: usize = 200_000;
 
+/// Pings of idle connections after which each primary has been pinged.
+const PING_TURNS: usize = 3;
+
 /// Connections to all primaries.
 pub(super) struct Cluster {
     address: RedisAddress,
@@ -44,6 +47,8 @@ pub(super) struct Cluster {
     refreshed: Instant,
     /// The primary of which the map was last asked for.
     asked_last: usize,
+    /// The primaries that were pinged last.
+    pings: usize,
     /// A redirect has shown that slots have moved.
     is_stale: bool,
     redirects: Redirects,
@@ -97,13 +102,10 @@ impl Cluster {
             owners: Box::new([0; SLOTS]),
             refreshed: Instant::now(),
             asked_last: 0,
+            pings: 0,
             is_stale: false,
             redirects: Redirects::default(),
         };
-        let deadline = Instant::now() + timeout;
-        for range in &ranges {
-            cluster.primary(&range.host, range.port, deadline)?;
-        }
         cluster.adopt(&ranges)?;
         Ok(cluster)
     }
@@ -140,6 +142,24 @@ impl Cluster {
         &mut self,
         command: impl Fn(&str) -> Cmd,
     ) -> Result<Vec<Value>, StoreError> {
+        self.on_some(|_, tag| Some(command(tag)))
+    }
+
+    /// Tests the connections: all for their end, and a third of the primaries, in turn, for an
+    /// answer. An idle node sends few commands.
+    pub(super) fn ping(&mut self) -> Result<Vec<Value>, StoreError> {
+        self.refresh_if_due()?;
+        self.look()?;
+        self.pings = (self.pings + 1) % PING_TURNS;
+        let turn = self.pings;
+        self.on_some(|place, _| (place % PING_TURNS == turn).then(|| cmd!("PING")))
+    }
+
+    /// Runs a command on some primaries, made for the place and the tag of each.
+    fn on_some(
+        &mut self,
+        command: impl Fn(usize, &str) -> Option<Cmd>,
+    ) -> Result<Vec<Value>, StoreError> {
         let lanes = self.primaries.iter().enumerate().map(|(index, primary)| {
             let pending = Pending {
                 set: 0,
@@ -147,9 +167,10 @@ impl Cluster {
                 slot: 0,
                 asks: None,
             };
+            let commands: Commands = command(index, &primary.tag).into_iter().collect();
             Lane {
-                commands: Commands::from_iter([command(&primary.tag)]),
-                whose: vec![Some(pending)],
+                whose: vec![Some(pending); commands.len()],
+                commands,
             }
         });
         let lanes = lanes.collect();
@@ -272,8 +293,7 @@ impl Cluster {
             "" => self.primaries[from].host.clone(),
             host => host.to_owned(),
         };
-        let deadline = Instant::now() + self.timeout;
-        let to = self.primary(&host, redirect.port, deadline)?;
+        let to = self.primary(&host, redirect.port)?;
         if redirect.is_ask {
             self.redirects.asked += 1;
             let asks = Some(to);
@@ -322,7 +342,7 @@ impl Cluster {
     }
 
     /// The place of a primary. A missing connection to it is opened.
-    fn primary(&mut self, host: &str, port: u16, deadline: Instant) -> Result<usize, StoreError> {
+    fn primary(&mut self, host: &str, port: u16) -> Result<usize, StoreError> {
         let mut known = self.primaries.iter();
         if let Some(place) = known.position(|one| one.host == host && one.port == port) {
             return Ok(place);
@@ -332,7 +352,11 @@ impl Cluster {
                 "the Cluster has more than {CLUSTER_PRIMARIES_MAX} primaries"
             )));
         }
-        let opened = self.connect(host, port, deadline);
+        let place = self.seeds.transport.to(host, port);
+        let opened = Connection::connect(&place, self.timeout).and_then(|mut connection| {
+            connection.introduce(&self.address, None)?;
+            Ok(connection)
+        });
         let connection = opened.map_err(|error| at("", host, port, error))?;
         self.primaries.push(Primary {
             host: host.to_owned(),
@@ -343,17 +367,8 @@ impl Cluster {
         Ok(self.primaries.len() - 1)
     }
 
-    fn connect(&self, host: &str, port: u16, deadline: Instant) -> Result<Connection, StoreError> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let place = self.seeds.transport.to(host, port);
-        let mut connection = Connection::connect(&place, left)?;
-        connection.introduce(&self.address, None)?;
-        connection.set_timeout(self.timeout)?;
-        Ok(connection)
-    }
-
     /// Reads the map anew if slots have moved, at most once a second, and else after a time.
-    pub(super) fn refresh_if_due(&mut self) -> Result<(), StoreError> {
+    fn refresh_if_due(&mut self) -> Result<(), StoreError> {
         let age = self.refreshed.elapsed();
         let is_due = match self.is_stale {
             true => age >= Duration::from_millis(CLUSTER_REFRESH_MS_MIN),
@@ -396,19 +411,15 @@ impl Cluster {
             let error = StoreError::Unavailable(why.to_owned());
             return Err(at("", &gone.host, gone.port, error));
         }
-        let deadline = Instant::now() + self.timeout;
-        for range in &ranges {
-            self.primary(&range.host, range.port, deadline)?;
-        }
         self.refreshed = Instant::now();
         self.is_stale = false;
         self.adopt(&ranges)
     }
 
-    /// Enters a map whose primaries are all connected.
+    /// Enters a map. Missing connections are opened; the first silent primary ends that.
     fn adopt(&mut self, ranges: &[SlotRange]) -> Result<(), StoreError> {
         for range in ranges {
-            let place = self.primary(&range.host, range.port, Instant::now())?;
+            let place = self.primary(&range.host, range.port)?;
             self.owners[range.first..=range.last].fill(place as u16);
         }
         for place in 0..self.primaries.len() {

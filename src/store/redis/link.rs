@@ -67,10 +67,7 @@ impl Link {
             Self::One(connection) => {
                 connection.exchange_one(&Commands::from_iter([cmd!("PING")]))?
             }
-            Self::Cluster(cluster) => {
-                cluster.refresh_if_due()?;
-                cluster.on_each(|_| cmd!("PING"))?
-            }
+            Self::Cluster(cluster) => cluster.ping()?,
         };
         replies.iter().try_for_each(admitted)
     }

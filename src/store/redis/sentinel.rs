@@ -64,7 +64,8 @@ pub(super) fn open(
     Err(failed.unwrap_or_else(|| StoreError::Unavailable("no Sentinel is named".to_owned())))
 }
 
-/// Time limits of attempts that follow each other: each gets an equal share of what is left.
+/// Time limits of attempts that follow each other: each gets half of what is left, the last all of
+/// it. The next set of attempts begins with another server, which then gets the longest.
 pub(super) struct Shares {
     deadline: Instant,
     left: usize,
@@ -81,9 +82,11 @@ impl Shares {
     /// Time limit of the next attempt.
     pub(super) fn next_share(&mut self) -> Duration {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let count = u32::try_from(self.left.max(1)).unwrap_or(u32::MAX);
         self.left = self.left.saturating_sub(1);
-        left / count
+        match self.left {
+            0 => left,
+            _ => left / 2,
+        }
     }
 
     /// So much time was spent on something else.
@@ -196,15 +199,16 @@ mod tests {
 
     #[test]
     fn shares_of_the_time_are_bounded_together() {
-        let mut shares = Shares::new(Duration::from_secs(3), 3);
+        let mut shares = Shares::new(Duration::from_secs(60), 3);
+        let half = |share: Duration| share <= Duration::from_secs(30) && share.as_secs() > 20;
         let first = shares.next_share();
-        assert!(first <= Duration::from_secs(1) && first > Duration::from_millis(900));
-        // The others get what the first one left.
+        assert!(half(first), "{first:?}");
+        // The first took no time.
         let second = shares.next_share();
-        assert!(second > Duration::from_secs(1), "{second:?}");
-        shares.extend(Duration::from_secs(1));
+        assert!(half(second), "{second:?}");
+        shares.extend(Duration::from_secs(60));
         let third = shares.next_share();
-        assert!(third > Duration::from_secs(3), "{third:?}");
+        assert!(third.as_secs() > 100, "{third:?}");
     }
 
     #[test]

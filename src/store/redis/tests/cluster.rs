@@ -30,10 +30,19 @@ fn store(cluster: &Cluster, settings: Settings) -> RedisStore {
 #[test]
 fn the_conformance_suite_passes_on_a_cluster() {
     let cluster = Cluster::start(3, 0);
+    for server in cluster.servers() {
+        server.say::<redis::Value>(&server::user_of_the_docs());
+    }
+    let login = "redis+cluster://anthill:CHANGE-ME@";
+    let url = cluster.url().replace("redis+cluster://", login);
     for (name, case) in all_cases() {
         cluster.clear();
         eprintln!("{name}");
-        case(&mut |settings| -> Box<dyn Subject> { Box::new(store(&cluster, settings)) });
+        case(&mut |settings| -> Box<dyn Subject> {
+            let mut store = RedisStore::new(address(&url), settings);
+            store.open().unwrap();
+            Box::new(store)
+        });
     }
 }
 

@@ -24,18 +24,8 @@ impl RedisServer {
     /// Creates the user of the docs, with whose rights every [`store`](Self::store) runs. It may
     /// also read keys back.
     fn enter_user(&self) {
-        let docs = include_str!("../../../../docs/operations.md");
-        let user = docs.lines().find(|line| line.contains("user anthill on "));
-        let user = user.expect("the docs have the user");
-        let words: Vec<&str> = user.split_whitespace().skip(1).collect();
-        let reading = ["+smembers", "+zrange", "+xrange"];
-        let user: Vec<&str> = ["ACL", "SETUSER"]
-            .into_iter()
-            .chain(words)
-            .chain(reading)
-            .collect();
         // A server that asks for a password has its own users.
-        let _ = self.try_say::<redis::Value>(&user);
+        let _ = self.try_say::<redis::Value>(&user_of_the_docs());
     }
 
     /// Commands that the user of the docs was denied, from the server's log.
@@ -123,6 +113,20 @@ impl Drop for RedisServer {
             );
         }
     }
+}
+
+/// The command that creates the user of the docs.
+pub(super) fn user_of_the_docs() -> Vec<&'static str> {
+    let docs = include_str!("../../../../docs/operations.md");
+    let user = docs.lines().find(|line| line.contains("user anthill on "));
+    let user = user.expect("the docs have the user");
+    let words = user.split_whitespace().skip(1);
+    let reading = ["+smembers", "+zrange", "+xrange"];
+    ["ACL", "SETUSER"]
+        .into_iter()
+        .chain(words)
+        .chain(reading)
+        .collect()
 }
 
 /// Settings of a node, as they are when nothing is configured.
