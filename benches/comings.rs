@@ -154,6 +154,7 @@ fn ticket(number: u32) -> HostRef {
 fn comings(hosts: u32) -> Vec<Op> {
     let online = |number| {
         Op::Online(Box::new(Online {
+            history: Vec::new(),
             ticket: ticket(number),
             host: host(number),
             peer: ([127, 0, 0, 1], 40_000).into(),
@@ -175,6 +176,7 @@ fn goings(claimed: &[Outcome]) -> Vec<Op> {
             panic!("no claim: {outcome:?}");
         };
         Op::Offline(Box::new(Offline {
+            history: Vec::new(),
             ticket: ticket(number),
             host: host(number),
             epoch: *epoch,

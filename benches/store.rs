@@ -63,6 +63,7 @@ fn epoch(outcome: &Outcome) -> u64 {
 fn come_and_go(store: &mut dyn Backend, hosts: u32) {
     let online = |number| {
         Op::Online(Box::new(Online {
+            history: Vec::new(),
             ticket: ticket(number),
             host: host(number),
             peer: (Ipv4Addr::LOCALHOST, 40_000).into(),
@@ -75,6 +76,7 @@ fn come_and_go(store: &mut dyn Backend, hosts: u32) {
     let epochs: Vec<u64> = run(store, &come).iter().map(epoch).collect();
     let offline = |(number, epoch)| {
         Op::Offline(Box::new(Offline {
+            history: Vec::new(),
             ticket: ticket(number),
             host: host(number),
             epoch,

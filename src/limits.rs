@@ -605,6 +605,24 @@ pub const TOKEN_FILE_BYTES_MAX: u64 = 4_096;
 pub const TOKENS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Tokens of the HTTP API. A request compares its token with all of them. More are refused.
 pub const HTTP_TOKENS_MAX: usize = 1_024;
+/// Groups of equal results whose outputs are in an answer. The others have only their digests.
+pub const GROUP_OUTPUTS_MAX: usize = 32;
+/// Beginning of an output in an answer of groups, in bytes. The rest is left out.
+pub const GROUP_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Lines of an output that the command line compares with another. A longer one is shown whole.
+pub const DIFF_LINES_MAX: usize = 2_000;
+/// Past transitions of a host that are remembered. The oldest is dropped.
+pub const HISTORY_TRANSITIONS_MAX: usize = 32;
+/// Days for which the number of hosts online is remembered by minute. Older counts are dropped.
+pub const HISTORY_DAYS: u64 = 30;
+/// Minutes of counts in one answer. A larger number is lowered to this one.
+pub const HISTORY_MINUTES_MAX: u64 = HISTORY_DAYS * 24 * 60;
+/// Hours of counts that wait in memory for the store. The oldest is dropped.
+pub const HISTORY_HOURS_WAITING_MAX: usize = 48;
+/// Runs of a server that are remembered. The oldest is dropped.
+pub const HISTORY_RUNS_MAX: usize = 64;
+/// Seconds between two writes of the present hour's counts, and of the time of the run.
+pub const HISTORY_WRITE_S: u64 = 10;
 /// Entries of one list or map of the configuration. More are refused.
 pub const CONFIG_ENTRIES_MAX: usize = 64;
 /// Message of a log line, in bytes. The rest is cut off.
@@ -743,6 +761,8 @@ pub const AGENT_JOURNAL_BYTES_MIN: u64 = 1024 * 1024;
 pub const AGENT_ALLOW_BYTES_MAX: u64 = 1024 * 1024;
 /// Entries of the allow file. More are refused.
 pub const AGENT_ALLOW_ENTRIES_MAX: usize = 4_096;
+/// Variables in the environment of one entry of the allow file. More are refused.
+pub const AGENT_ALLOW_ENV_MAX: usize = 64;
 /// Default time limit of a command, in seconds.
 pub const AGENT_RUN_S: u64 = 600;
 /// Longest time limit of an allow-file entry, in seconds.

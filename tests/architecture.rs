@@ -89,7 +89,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["control"],
-        may_name: &["control", "handlers", "keys", "store::op"],
+        may_name: &["control", "codec::target", "handlers", "keys", "store::op"],
         pure: true,
     },
     Room {

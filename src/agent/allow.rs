@@ -3,7 +3,8 @@
 //! ```text
 //!  ["uptime", "systemctl restart web.service", "systemctl status *",
 //!   {"run": "backup --full", "timeout_s": 3600}, {"run": "ls *", "options": true},
-//!   {"shell": "df -h | tail -1"}]
+//!   {"shell": "df -h | tail -1"},
+//!   {"run": "make test", "user": "build", "cwd": "/srv/app", "env": {"CI": "1"}}]
 //!
 //!  command ─▶ words ─▶ first entry that matches ─▶ run directly, within its time
 //!    └──── as it is ─▶ a shell entry            ─▶ /bin/sh -c
@@ -19,7 +20,7 @@
 
 use serde_json::Value;
 
-use crate::limits::{AGENT_ALLOW_ENTRIES_MAX, AGENT_RUN_S, AGENT_RUN_S_MAX};
+use crate::limits::{AGENT_ALLOW_ENTRIES_MAX, AGENT_ALLOW_ENV_MAX, AGENT_RUN_S, AGENT_RUN_S_MAX};
 use crate::time::Span;
 
 /// Matches any one word. A word that begins with `-` needs an entry with `options`.
@@ -37,6 +38,18 @@ struct Entry {
     time: Span,
     /// A wildcard also matches words that begin with `-`.
     options: bool,
+    place: Place,
+}
+
+/// User, directory and environment of a command.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Place {
+    /// The user: a name or a number of `/etc/passwd`. None: that of the agent.
+    pub user: Option<String>,
+    /// The directory, an absolute path. None: that of the agent.
+    pub cwd: Option<String>,
+    /// Variables beside `PATH` and `LANG`, which they may replace.
+    pub env: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +68,8 @@ pub struct Job {
     pub words: Vec<String>,
     /// Time limit.
     pub time: Span,
+    /// User, directory and environment.
+    pub place: Place,
 }
 
 /// Error of an allow file.
@@ -112,8 +127,11 @@ impl Allow {
             What::Words(_) => words,
             What::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
         };
-        let time = entry.time;
-        Some(Job { words, time })
+        Some(Job {
+            words,
+            time: entry.time,
+            place: entry.place.clone(),
+        })
     }
 
     /// Number of entries.
@@ -198,6 +216,7 @@ fn entry(value: &Value) -> Result<Entry, String> {
                 what,
                 time,
                 options,
+                place: Place::default(),
             });
         }
         Value::Object(members) => members,
@@ -206,6 +225,7 @@ fn entry(value: &Value) -> Result<Entry, String> {
     let mut what = None;
     let mut time = Span::from_secs(AGENT_RUN_S);
     let mut options = None;
+    let mut place = Place::default();
     for (name, value) in members {
         let is_command = matches!(name.as_str(), "run" | "shell");
         match (name.as_str(), value) {
@@ -217,6 +237,9 @@ fn entry(value: &Value) -> Result<Entry, String> {
                 what = Some(What::Shell(line.clone()));
             }
             ("timeout_s", value) => time = seconds(value)?,
+            ("user", value) => place.user = Some(user(value)?),
+            ("cwd", value) => place.cwd = Some(directory(value)?),
+            ("env", value) => place.env = variables(value)?,
             ("options", Value::Bool(yes)) => options = Some(*yes),
             ("options", value) => {
                 return Err(format!("has `options` {value}: it may be true or false"));
@@ -224,7 +247,7 @@ fn entry(value: &Value) -> Result<Entry, String> {
             _ if is_command => return Err(format!("must have a command for `{name}`")),
             _ => {
                 return Err(format!(
-                    "has {name:?}: it may have run, shell, timeout_s and options"
+                    "has {name:?}: it may have run, shell, timeout_s, options, user, cwd and env"
                 ));
             }
         }
@@ -237,7 +260,48 @@ fn entry(value: &Value) -> Result<Entry, String> {
         what,
         time,
         options: options.unwrap_or(false),
+        place,
     })
+}
+
+fn user(value: &Value) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
+    let fits = |name: &&str| (1..=32).contains(&name.len()) && name.chars().all(allowed);
+    let name = value.as_str().filter(fits);
+    let wrong = || format!("has `user` {value}: it may be the name or number of a local user");
+    name.map(str::to_owned).ok_or_else(wrong)
+}
+
+fn directory(value: &Value) -> Result<String, String> {
+    let fits = |path: &&str| path.starts_with('/') && !path.contains('\0');
+    let path = value.as_str().filter(fits);
+    let wrong = || format!("has `cwd` {value}: it may be an absolute path");
+    path.map(str::to_owned).ok_or_else(wrong)
+}
+
+/// Variables of the environment. No error shows a value, which may be a secret.
+fn variables(value: &Value) -> Result<Vec<(String, String)>, String> {
+    let Value::Object(members) = value else {
+        return Err("has `env`, which must be an object NAME -> TEXT".to_owned());
+    };
+    if members.len() > AGENT_ALLOW_ENV_MAX {
+        return Err(format!(
+            "has more than {AGENT_ALLOW_ENV_MAX} variables in `env`"
+        ));
+    }
+    let variable = |(name, value): (&String, &Value)| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let is_name = !name.is_empty()
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+            && name.chars().all(allowed);
+        match value.as_str() {
+            Some(text) if is_name && !text.contains('\0') => Ok((name.clone(), text.to_owned())),
+            _ => Err(format!(
+                "has {name:?} in `env`: a name may be letters, digits and _, and its value a text"
+            )),
+        }
+    };
+    members.iter().map(variable).collect()
 }
 
 /// The words of a pattern, of which the first names a program.
@@ -338,6 +402,20 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_may_name_user_directory_and_environment() {
+        let text =
+            r#"["id", {"run": "make *", "user": "build", "cwd": "/srv/app", "env": {"CI": "1"}}]"#;
+        let allow = Allow::parse(text).unwrap();
+        assert_eq!(allow.job("id").unwrap().place, Place::default());
+        let place = Place {
+            user: Some("build".to_owned()),
+            cwd: Some("/srv/app".to_owned()),
+            env: vec![("CI".to_owned(), "1".to_owned())],
+        };
+        assert_eq!(allow.job("make test").unwrap().place, place);
+    }
+
+    #[test]
     fn an_entry_that_never_counts_is_found() {
         let covered = |text| Allow::parse(text).unwrap().covered();
         assert_eq!(covered(FILE), []);
@@ -412,6 +490,12 @@ mod tests {
             (r#"[{"run":"a *","options":1}]"#, "`options` 1"),
             (r#"[{"shell":"a","options":true}]"#, "belongs to `run`"),
             (r#"[{"run":"a","timeout_s":0}]"#, "`timeout_s` 0"),
+            (r#"[{"run":"a","user":"a b"}]"#, "`user` \"a b\""),
+            (r#"[{"run":"a","user":0}]"#, "`user` 0"),
+            (r#"[{"run":"a","cwd":"srv"}]"#, "`cwd` \"srv\""),
+            (r#"[{"run":"a","env":[]}]"#, "`env`, which must"),
+            (r#"[{"run":"a","env":{"A":1}}]"#, "\"A\" in `env`"),
+            (r#"[{"run":"a","env":{"1":""}}]"#, "\"1\" in `env`"),
             (r#"[{"run":"a","timeout_s":"5"}]"#, "`timeout_s` \"5\""),
             (r#"[{"run":"a","timeout_s":1e300}]"#, "`timeout_s` 1e+300"),
         ] {

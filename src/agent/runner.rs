@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -243,6 +243,17 @@ fn spawn(job: &Job, state: &mut State) -> Result<Watched, Ended> {
     };
     let path =
         find(program).ok_or_else(|| Ended::reason(NOT_FOUND, &format!("{program}: not found")))?;
+    let place = &job.place;
+    if let Some(cwd) = place.cwd.as_deref().filter(|cwd| !Path::new(cwd).is_dir()) {
+        return Err(Ended::reason(
+            REFUSED,
+            &format!("its cwd {cwd} is no directory"),
+        ));
+    }
+    let account = place.user.as_deref().map(account_of).transpose();
+    let account = account
+        .map_err(|why| Ended::reason(REFUSED, &why))?
+        .flatten();
     let earlier = Earlier::look();
     state.number += 1;
     let (cgroup, procs) = Cgroup::make(state.number).unzip();
@@ -258,9 +269,17 @@ fn spawn(job: &Job, state: &mut State) -> Result<Watched, Ended> {
             .env_clear()
             .env("PATH", PATH)
             .env("LANG", "C.UTF-8")
+            .envs(place.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer);
+        if let Some(cwd) = &place.cwd {
+            command.current_dir(cwd);
+        }
+        if let Some(Account { uid, gid }) = account {
+            // The groups of root are given up with it.
+            command.uid(uid).gid(gid);
+        }
         // SAFETY: between fork and exec the closure only makes system calls that are safe in a signal
         // handler; it takes no memory and no lock.
         unsafe {
@@ -284,6 +303,45 @@ fn spawn(job: &Job, state: &mut State) -> Result<Watched, Ended> {
             };
             Err(Ended::reason(exit, &format!("{program}: {error}")))
         }
+    }
+}
+
+/// User and group of a command.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+/// The account of a user; none if it is the agent's own.
+///
+/// # Errors
+/// There is no such user, or only root can become it.
+fn account_of(user: &str) -> Result<Option<Account>, String> {
+    let own = rustix::process::geteuid();
+    if user.parse() == Ok(own.as_raw()) {
+        return Ok(None);
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd")
+        .map_err(|error| format!("its user {user}: /etc/passwd: {error}"))?;
+    let account = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, _, uid, gid) = (
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+        );
+        (name == user || uid == user).then_some(Account {
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+        })
+    });
+    match account {
+        None => Err(format!("its user {user} is not in /etc/passwd")),
+        Some(account) if account.uid == own.as_raw() => Ok(None),
+        Some(_) if !own.is_root() => Err(format!("its user {user} needs an agent of root")),
+        Some(account) => Ok(Some(account)),
     }
 }
 

@@ -6,7 +6,7 @@ mod parse;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
@@ -20,7 +20,7 @@ use super::{Failure, usage};
 use crate::config::{Overrides, flag_help};
 use crate::keys::Role;
 pub use bench::{BenchArgs, BenchMode, FloorArgs};
-use parse::{beat_seconds, ip, ip_and_port, port, seconds};
+use parse::{beat_seconds, ip, ip_and_port, moment, port, seconds};
 
 /// Tracks which hosts of a fleet are online, and runs commands on them.
 #[derive(Parser)]
@@ -50,6 +50,8 @@ pub enum Command {
     Host(HostArgs),
     /// Set or remove labels of hosts
     Label(LabelArgs),
+    /// Show what is known of a host's presence: its facts, its last transitions and events
+    Why(HostArgs),
     /// Forget hosts that are offline
     Forget(ForgetArgs),
     /// Run a command on hosts, and show its output and exit status on each
@@ -205,6 +207,9 @@ pub struct TokenArgs {
     /// Its rights: read sees, dispatch also sends to hosts, admin does everything
     #[arg(long, value_name = "ROLE")]
     pub role: TokenRole,
+    /// With --role dispatch: the hosts that it may send to, by names and networks [default: all]
+    #[arg(long, value_name = "TARGET")]
+    pub target: Option<String>,
 }
 
 /// Rights of a token.
@@ -399,6 +404,9 @@ pub struct HostsArgs {
     /// Refresh every second until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// States at this time, such as 2026-11-21T10:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "watch", value_parser = moment)]
+    pub at: Option<SystemTime>,
     #[command(flatten)]
     pub api: ApiArgs,
 }
@@ -439,7 +447,30 @@ pub struct DispatchArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    pub form: Grouped,
+    #[command(flatten)]
     pub api: ApiArgs,
+}
+
+/// Form in which the outputs of a task are shown.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Grouped {
+    /// Show each distinct output once, under the hosts that have it, the most frequent first
+    #[arg(short = 'b', conflicts_with_all = ["lines", "json"])]
+    pub grouped: bool,
+    /// Show each distinct output by its differences from the most frequent one
+    #[arg(long, conflicts_with_all = ["lines", "json"])]
+    pub diff: bool,
+    /// Begin each line of output with the name of its host
+    #[arg(short = 'L', conflicts_with = "json")]
+    pub lines: bool,
+}
+
+impl Grouped {
+    /// Returns whether one of the forms is asked for.
+    pub fn is_wanted(&self) -> bool {
+        self.grouped || self.diff || self.lines
+    }
 }
 
 /// Options of `tasks`.
@@ -467,6 +498,8 @@ pub struct TaskArgs {
     /// Print the server's JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub form: Grouped,
     #[command(flatten)]
     pub api: ApiArgs,
 }

@@ -22,7 +22,7 @@ use super::progress::Progress;
 use super::recipients::{self, Health};
 use super::task::{Tally, Task};
 use super::{
-    Failure, book, color, print_error, print_json, print_lines, print_note, table, terminal,
+    Failure, book, color, groups, print_error, print_json, print_lines, print_note, table, terminal,
 };
 
 /// First interval between two requests for a task. It grows by a tenth each time.
@@ -44,6 +44,11 @@ const KEYS_MADE_MAX: usize = 3;
 /// Wrong usage; a server that refuses the task; a task for no host; with `--wait` a host that is
 /// not `done` at the end.
 pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
+    if args.form.is_wanted() && args.wait.is_none() {
+        return Err(Failure::usage(
+            "-b, --diff and -L are of --wait: without it there is no output",
+        ));
+    }
     let commands = match &args.tasks {
         Some(file) => book::of_file(file)?,
         None => book::of_flags(&args.task)?,
@@ -66,7 +71,7 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
         Some(limit) => {
             let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
             let task = follow(&api, &key, deadline)?;
-            conclude(&key, &task, args.json)
+            conclude(&api, &key, &task, args)
         }
     }
 }
@@ -208,9 +213,11 @@ pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, F
 }
 
 /// Prints the final task and checks its states.
-fn conclude(key: &str, task: &Task, json: bool) -> Result<(), Failure> {
-    if json {
+fn conclude(api: &Api, key: &str, task: &Task, args: &DispatchArgs) -> Result<(), Failure> {
+    if args.json {
         print_json(&task.json())?;
+    } else if args.form.is_wanted() {
+        groups::show(api, key, task, &args.form)?;
     } else {
         print_lines(&color::states(task.table(terminal::width())))?;
     }

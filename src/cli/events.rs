@@ -143,7 +143,7 @@ fn is_wanted(event: &Map<String, Value>, names: &[String]) -> bool {
 }
 
 /// Formats an event: time, name, host, other members.
-fn line(event: &Map<String, Value>) -> String {
+pub fn line(event: &Map<String, Value>) -> String {
     let at = event.get("at").and_then(Value::as_u64).unwrap_or_default();
     // RFC 3339 ends with the year 9999.
     let at = Duration::from_millis(at.min(253_402_300_799_999));

@@ -26,17 +26,32 @@ pub fn run(args: &HostArgs) -> Result<(), Failure> {
 /// # Errors
 /// An unknown host, with the nearest name, or no valid answer of the server.
 pub fn show(api: &Api, name: &str, json: bool) -> Result<(), Failure> {
-    let path = format!("/v1/hosts/{}", percent_encoded(name));
-    let raw: Box<RawValue> = match api.get(&path) {
-        Ok(raw) => raw,
-        Err(error) if error.is_unknown() => return Err(unknown(api, name)),
-        Err(error) => return Err(error.into()),
-    };
+    let raw = fetch(api, name)?;
     if json {
         return print_json(raw.get());
     }
+    print_lines(&lines_of(api, &raw)?)
+}
+
+/// Requests a host.
+///
+/// # Errors
+/// An unknown host, with the nearest name, or no valid answer of the server.
+pub fn fetch(api: &Api, name: &str) -> Result<Box<RawValue>, Failure> {
+    match api.get(&format!("/v1/hosts/{}", percent_encoded(name))) {
+        Ok(raw) => Ok(raw),
+        Err(error) if error.is_unknown() => Err(unknown(api, name)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Lines about a host.
+///
+/// # Errors
+/// No valid answer of the server.
+pub fn lines_of(api: &Api, raw: &RawValue) -> Result<Vec<String>, Failure> {
     let host: Host = serde_json::from_str(raw.get()).map_err(|error| api.foreign(error))?;
-    print_lines(&lines(&host, SystemTime::now()))
+    Ok(lines(&host, SystemTime::now()))
 }
 
 fn unknown(api: &Api, name: &str) -> Failure {

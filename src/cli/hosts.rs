@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+mod past;
+
 use std::time::SystemTime;
 
 use crate::codec::target::{Facts, NoMatch, Target};
@@ -33,6 +35,9 @@ pub fn run(args: &HostsArgs) -> Result<(), Failure> {
     let target = recipients::parse("TARGET", target.as_deref())?;
     let api = Api::new(&args.api)?;
     let filter = Filter::of(args);
+    if let Some(at) = args.at {
+        return past::run(&api, args, at, target.as_ref());
+    }
     if args.watch {
         return watch::run(&api, filter, target, args.json);
     }

@@ -25,6 +25,7 @@ mod console;
 mod dispatch;
 mod events;
 mod forget;
+mod groups;
 mod health;
 mod host;
 mod hosts;
@@ -51,6 +52,7 @@ mod token;
 mod top;
 mod usage;
 mod watch;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -82,6 +84,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Parsed::Run(Command::Hosts(args)) => hosts::run(&args),
         Parsed::Run(Command::Host(args)) => host::run(&args),
         Parsed::Run(Command::Label(args)) => label::run(&args),
+        Parsed::Run(Command::Why(args)) => why::run(&args),
         Parsed::Run(Command::Forget(args)) => forget::run(&args),
         Parsed::Run(Command::Run(args)) => run::run(&args),
         Parsed::Run(Command::Dispatch(args)) => dispatch::run(&args),

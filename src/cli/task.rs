@@ -19,7 +19,9 @@ use super::api::{Api, ApiError};
 use super::args::TaskArgs;
 use super::order::Rank;
 use super::pages::{self, percent_encoded};
-use super::{Failure, color, did_you_mean, output, print, print_json, print_note, table, terminal};
+use super::{
+    Failure, color, did_you_mean, groups, output, print, print_json, print_note, table, terminal,
+};
 
 /// Limit of the lines shown of one output.
 const OUTPUT_LINES_MAX: usize = 10;
@@ -61,6 +63,14 @@ pub fn run(args: &TaskArgs) -> Result<(), Failure> {
     }
     if args.json {
         return print_json(&task.json());
+    }
+    if args.form.is_wanted() {
+        if !args.form.lines && (args.failed || !args.host.is_empty()) {
+            return Err(Failure::usage(
+                "-b and --diff are of all hosts: leave out --failed and --host",
+            ));
+        }
+        return groups::show(&api, &args.key, &task, &args.form);
     }
     task.learn_sizes(&api, &args.key);
     task.show(&args.key)
@@ -212,6 +222,11 @@ impl Task {
     /// Counts the hosts by state.
     pub fn tally(&self) -> Tally {
         Tally::of(self.hosts.iter().map(|(_, host)| host.state.as_str()))
+    }
+
+    /// The commands, in their order.
+    pub fn command_names(&self) -> impl Iterator<Item = &str> {
+        self.commands.iter().map(|(command, _)| command.as_str())
     }
 
     /// Number of commands.

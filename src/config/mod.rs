@@ -130,6 +130,8 @@ pub struct Server {
     pub http_tokens: Option<PathBuf>,
     /// The tokens read from that file.
     pub tokens: Option<Tokens>,
+    /// `http_tls`: TLS for the HTTP API; none if `null`.
+    pub http_tls: Option<Tls>,
     /// `http_write`: requests that change something while no token is set. `null`: they need a
     /// token if hosts must authenticate ([`Config::is_guarded`]).
     pub http_write: HttpWrite,
@@ -160,6 +162,7 @@ impl Default for Server {
             http_token: None,
             http_tokens: None,
             tokens: None,
+            http_tls: None,
             http_write: HttpWrite::Open,
             coalesce_us: 1_000,
         }
@@ -195,6 +198,7 @@ impl fmt::Debug for Server {
             .field("http_token", &self.http_token.as_ref().map(|_| "***"))
             .field("http_tokens", &self.http_tokens)
             .field("tokens", &self.tokens)
+            .field("http_tls", &self.http_tls)
             .field("http_write", &self.http_write)
             .field("coalesce_us", &self.coalesce_us)
             .finish()

@@ -38,7 +38,7 @@ impl Config {
             let is_applied = match path {
                 "server.http_token_file" | "server.http_tokens" => has_tokens,
                 // A reload takes over other files; TLS begins or ends with the next start.
-                "tls" => !old.is_null() && !new.is_null(),
+                "tls" | "server.http_tls" => !old.is_null() && !new.is_null(),
                 _ => key.is_reloaded,
             };
             let lines = if is_applied {
@@ -68,11 +68,20 @@ impl Config {
                 }
             }
         }
-        if let (Some(old), Some(new)) = (&self.tls, &new.tls)
-            && (&old.cert, &old.key, &old.client_ca) == (&new.cert, &new.key, &new.client_ca)
-            && old.acceptor != new.acceptor
-        {
-            applied.push("tls: other certificates".to_owned());
+        for (key, old, new) in [
+            ("tls", &self.tls, &new.tls),
+            (
+                "server.http_tls",
+                &self.server.http_tls,
+                &new.server.http_tls,
+            ),
+        ] {
+            if let (Some(old), Some(new)) = (old, new)
+                && (&old.cert, &old.key, &old.client_ca) == (&new.cert, &new.key, &new.client_ca)
+                && old.acceptor != new.acceptor
+            {
+                applied.push(format!("{key}: other certificates"));
+            }
         }
         if let (Auth::Keys(before), Auth::Keys(after)) = (&self.auth, &new.auth) {
             let (changed, more) = before.ring.changes(&after.ring);

@@ -66,6 +66,8 @@ keys! {
         "File with the API's token, 16 to 1024 visible ASCII characters. Every path but `/healthz` then needs the token. A reload takes over another token; only a restart takes it away";
     "server.http_tokens" = server.http_tokens, RELOADED, or_null(plain("path", read::path)),
         "File with several tokens, each with a role: see [security](security.md#tokens). A reload takes over another file, and other tokens in it; only a restart takes the last token away";
+    "server.http_tls" = server.http_tls, RESTART, or_null(plain("`{\"cert\": FILE, \"key\": FILE}`, PEM", tls::read_http)),
+        "[TLS](tls.md#http) on `server.http`. A reload takes over other files; TLS begins or ends only with a restart";
     "server.http_write" = server.http_write, RELOADED, or_derived(word()),
         null "`token` where `auth` names keys or `tls` has `client_ca`, else `open`",
         "Requests that change something (all but GET and HEAD) while no token is set. `token` refuses them with 401; `open` accepts them from every process that can connect";

@@ -61,13 +61,25 @@ impl PartialEq for Acceptor {
 /// Reads the object.
 #[cfg(feature = "tls")]
 pub(super) fn read(v: &Value<'_>) -> Result<Tls, ConfigError> {
-    files::read(v)
+    files::read(v, &files::KEYS)
+}
+
+/// Reads the object of HTTP, whose clients show tokens and no certificates.
+#[cfg(feature = "tls")]
+pub(super) fn read_http(v: &Value<'_>) -> Result<Tls, ConfigError> {
+    files::read(v, &files::KEYS[..2])
 }
 
 /// Refuses the object, since this build has no TLS.
 #[cfg(not(feature = "tls"))]
 pub(super) fn read(v: &Value<'_>) -> Result<Tls, ConfigError> {
     Err(v.wrong("asks for TLS, which this build does not have (feature \"tls\"); it may be null"))
+}
+
+/// The same of HTTP.
+#[cfg(not(feature = "tls"))]
+pub(super) fn read_http(v: &Value<'_>) -> Result<Tls, ConfigError> {
+    read(v)
 }
 
 /// Reads a store's URL, and checks its file of authorities, if it has one.
@@ -99,7 +111,7 @@ mod files {
     use super::{Acceptor, Tls};
     use crate::certificates::{self, Clients, PemFile};
 
-    const KEYS: [&str; 3] = ["cert", "key", "client_ca"];
+    pub(super) const KEYS: [&str; 3] = ["cert", "key", "client_ca"];
 
     /// A named file with the value that names it.
     struct Named<'a> {
@@ -125,9 +137,9 @@ mod files {
         }
     }
 
-    pub(super) fn read(v: &Value<'_>) -> Result<Tls, ConfigError> {
+    pub(super) fn read(v: &Value<'_>, keys: &[&str]) -> Result<Tls, ConfigError> {
         let missing = v.error("needs \"cert\" and \"key\", the names of two PEM files".to_owned());
-        let of = v.clone().section(&KEYS)?;
+        let of = v.clone().section(keys)?;
         let (Some(cert), Some(key)) = (of.get("cert"), of.get("key")) else {
             return Err(missing);
         };

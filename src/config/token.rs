@@ -6,6 +6,7 @@ use super::error::{ConfigError, Place, shown_path};
 use super::syntax;
 use super::tree::Node;
 use super::value::Value;
+use crate::codec::target::Target;
 use crate::files::{Guard, Text, read_text};
 use crate::keys::{Role, TokenFault, Tokens, bytes_of, digest_of, is_token_name};
 use crate::limits::{TOKEN_FILE_BYTES_MAX, TOKENS_FILE_BYTES_MAX};
@@ -80,15 +81,27 @@ fn parse_tokens(name: &str, text: &str) -> Result<Tokens, ConfigError> {
         let Some(rights) = Role::parse(role.text()) else {
             return Err(role.wrong("is no role: it may be read, dispatch or admin"));
         };
-        if let Some(target) = of.get("target").and_then(Value::unless_null) {
-            let why = "is not supported yet: a token with the role dispatch sends to all hosts";
-            return Err(target.error(why.to_owned()));
-        }
+        let target = of.get("target").and_then(Value::unless_null);
+        let target = target.map(|target| scope(&target, rights)).transpose()?;
         tokens
-            .insert(token, bytes, rights)
+            .insert(token, bytes, rights, target.as_deref())
             .map_err(|fault| entry.error(fault.to_string()))?;
     }
     Ok(tokens)
+}
+
+/// Text of the target to whose hosts a token may send. It has no labels: a host may claim these
+/// itself.
+fn scope(target: &Value<'_>, rights: Role) -> Result<String, ConfigError> {
+    if rights != Role::Dispatch {
+        let why = "is of the role dispatch: read sees all hosts, and admin does everything";
+        return Err(target.error(why.to_owned()));
+    }
+    let parsed = Target::parse(target.text()).and_then(Target::without_labels);
+    match parsed {
+        Ok(parsed) => Ok(parsed.as_str().to_owned()),
+        Err(error) => Err(target.error(error.to_string())),
+    }
 }
 
 /// Warning for a file that every user of this machine may read.
@@ -103,7 +116,7 @@ fn readable(path: &Path, mode: u32, place: &Place) -> Option<String> {
 
 /// Adds the token of `server.http_token_file`, an administrator's.
 pub(super) fn add_single(tokens: &mut Tokens, token: &str) -> Result<(), String> {
-    let added = tokens.insert(SINGLE, digest_of(token), Role::Admin);
+    let added = tokens.insert(SINGLE, digest_of(token), Role::Admin, None);
     added.map_err(|fault| match fault {
         TokenFault::Twice => {
             format!("its token is called \"{SINGLE}\", and so is one of server.http_tokens")
@@ -173,14 +186,25 @@ mod tests {
             unknown.starts_with("tokens.json: unknown key a.roles ("),
             "{unknown}"
         );
-        let target = entry(r#", "role": "dispatch", "target": "web-*""#);
-        let target = parse_tokens("tokens.json", &target)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            target.starts_with("tokens.json: a.target: is not supported yet"),
-            "{target}"
-        );
+        for (more, said) in [
+            (
+                r#", "role": "read", "target": "web-*""#,
+                "is of the role dispatch",
+            ),
+            (
+                r#", "role": "dispatch", "target": """#,
+                "the target is empty",
+            ),
+            (r#", "role": "dispatch", "target": "role=web""#, "no labels"),
+        ] {
+            let why = parse_tokens("tokens.json", &entry(more))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                why.starts_with("tokens.json: a.target: ") && why.contains(said),
+                "{why}"
+            );
+        }
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::keys::{Role, Token, Tokens};
 /// Error for a request that changes something, where that needs a token and none is configured.
 const NO_TOKEN_SET: &str = "a request that changes something needs a token, and this server has none: \
      server.http_tokens or server.http_token_file names the file with one, or server.http_write \"open\" lets every process of its machine in";
-/// Port that a URL leaves out.
+/// Ports that a URL leaves out, without and with TLS.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// Configuration of HTTP.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,8 @@ pub struct HttpRules {
     pub instructions: BTreeMap<String, String>,
     /// Name of this node, which its events carry.
     pub node: String,
+    /// Connections have TLS.
+    pub is_tls: bool,
 }
 
 /// Sender of an admitted request.
@@ -47,6 +50,13 @@ impl Caller {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.token.as_ref().map(|token| &*token.name)
+    }
+
+    /// Name and target of its token, if it may send to the hosts of a target only.
+    #[must_use]
+    pub fn scope(&self) -> Option<(&str, &str)> {
+        let token = self.token.as_ref()?;
+        Some((&*token.name, token.target.as_deref()?))
     }
 
     /// Returns whether it is still admitted under these rules.
@@ -137,16 +147,20 @@ impl RequestGuard<'_> {
     /// before this server.
     fn is_our_origin(&self, origin: &str) -> bool {
         if let Some(authority) = origin.strip_prefix("http://") {
-            return self.is_ours(authority);
+            return !self.rules.is_tls && self.is_ours(authority);
         }
         let secure = origin.strip_prefix("https://");
-        secure.is_some_and(|authority| self.is_name(authority))
+        secure.is_some_and(|authority| match self.rules.is_tls {
+            true => self.is_ours(authority),
+            false => self.is_name(authority),
+        })
     }
 
     fn is_address(&self, authority: &str) -> bool {
         let (ip, port) = match authority.parse::<SocketAddr>() {
             Ok(address) => (address.ip(), address.port()),
             Err(_) => match parse_ip(authority) {
+                Some(ip) if self.rules.is_tls => (ip, HTTPS_PORT),
                 Some(ip) => (ip, HTTP_PORT),
                 None => return false,
             },
@@ -221,6 +235,28 @@ mod tests {
             names: vec!["ants.example".into(), "proxy:8443".into()],
             tokens: token.map(admin),
             ..HttpRules::default()
+        }
+    }
+
+    #[test]
+    fn with_tls_the_origin_is_https() {
+        let rules = HttpRules {
+            is_tls: true,
+            ..rules(None)
+        };
+        let status = |lines: &str| {
+            let judged = judge(&rules, ("10.0.0.5:443", "10.0.0.5:443"), "GET /", lines);
+            judged.map_or_else(|refusal| refusal.status, |_| 200)
+        };
+        for (lines, expected) in [
+            ("Host: 10.0.0.5", 200),
+            ("Host: 10.0.0.5:80", 421),
+            ("Host: 10.0.0.5\r\nOrigin: https://10.0.0.5", 200),
+            ("Host: 10.0.0.5\r\nOrigin: https://ants.example", 200),
+            ("Host: 10.0.0.5\r\nOrigin: http://10.0.0.5", 403),
+            ("Host: 10.0.0.5\r\nOrigin: http://ants.example", 403),
+        ] {
+            assert_eq!(status(lines), expected, "{lines}");
         }
     }
 
@@ -367,7 +403,7 @@ mod tests {
         let mut tokens = Tokens::default();
         for role in Role::ALL {
             let digest = digest_of(&format!("the {}", role.as_str()));
-            tokens.insert(role.as_str(), digest, role).unwrap();
+            tokens.insert(role.as_str(), digest, role, None).unwrap();
         }
         let rules = HttpRules {
             tokens: Some(Arc::new(tokens)),

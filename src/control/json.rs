@@ -10,14 +10,16 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::codec::target::fold;
 use crate::escape;
 use crate::handlers::ak::{self, DeviceView};
 use crate::handlers::reach::TargetView;
-use crate::handlers::request::{TaskSummary, TaskView};
+use crate::handlers::request::{GroupsView, HistoryView, TaskSummary, TaskView};
 use crate::handlers::survey::{Columns, GroupCount, Grouping, STATES, Summary, state_name};
 use crate::handlers::view::{HostView, LabelSource, Reason};
 use crate::ids::HostId;
-use crate::store::op::{FoundHost, TaskState};
+use crate::store::op::history::{MINUTE_MS, Run};
+use crate::store::op::{FoundHost, TaskState, Was};
 use crate::time::UnixMs;
 
 /// The last millisecond of the year 9999: RFC 3339 has no year beyond.
@@ -360,6 +362,135 @@ fn task_host(json: &mut Json, state: TaskState, found: &FoundHost) {
     json.member("complete", &found.complete);
     json.member("oncall", &found.oncall);
     json.nested("results", |json| results(json, found));
+}
+
+/// Writes the groups of a task: the one with this number, and with the last of them the rest.
+/// Returns whether the document is complete.
+pub(super) fn groups(json: &mut Json, view: &GroupsView, number: usize) -> bool {
+    if number == 0 {
+        json.open(b'{');
+        json.member("key", &view.key);
+        json.member("command", &view.command);
+        json.name("groups");
+        json.open(b'[');
+    }
+    if let Some(group) = view.groups.get(number) {
+        json.comma();
+        json.braces(|json| {
+            json.member("exit", group.exit);
+            json.member("sha256", &group.sha256);
+            json.member("hosts", group.hosts.len());
+            json.member("folded", fold(group.hosts.iter().map(HostId::as_str)));
+            json.member("size", group.size);
+            let output = group.output.as_deref().map(String::from_utf8_lossy);
+            json.member("output", output);
+        });
+    }
+    let is_whole = number + 1 >= view.groups.len();
+    if is_whole {
+        json.close(b']');
+        json.list("without", &view.without, |json, (state, hosts)| {
+            json.member("state", state.as_str());
+            json.member("hosts", hosts.len());
+            json.member("folded", fold(hosts.iter().map(HostId::as_str)));
+        });
+        json.close(b'}');
+    }
+    is_whole
+}
+
+/// Writes the part of a history whose entries have numbers in `range`. Returns whether the document
+/// is complete.
+pub(super) fn history(json: &mut Json, view: &HistoryView, range: &Range<usize>) -> bool {
+    match view {
+        HistoryView::Host {
+            host,
+            connections,
+            keyed,
+            push,
+            transitions,
+            away,
+            complete,
+        } => {
+            json.braces(|json| {
+                json.member("id", host);
+                json.member("connections", connections);
+                json.member("keyed", keyed);
+                json.member("push", push);
+                json.list("transitions", transitions, |json, one| {
+                    json.time("at", one.at());
+                    was(json, Some(one.to()));
+                });
+                json.list("away", away, run);
+                json.member("complete", complete);
+            });
+            true
+        }
+        HistoryView::At {
+            at,
+            away,
+            hosts,
+            next,
+            complete,
+        } => {
+            json.braces(|json| {
+                json.time("at", *at);
+                match away {
+                    Some(gap) => json.nested("away", |json| run(json, gap)),
+                    None => json.member("away", ()),
+                }
+                json.list("hosts", hosts, |json, (host, state)| {
+                    json.member("id", host);
+                    was(json, *state);
+                });
+                json.member("complete", complete);
+                json.next(*next);
+            });
+            true
+        }
+        HistoryView::Fleet {
+            from,
+            online,
+            away,
+            complete,
+        } => {
+            if range.start == 0 {
+                json.open(b'{');
+                json.time("from", UnixMs(from * MINUTE_MS));
+                json.member("step_s", MINUTE_MS / 1_000);
+                json.list("away", away, run);
+                json.member("complete", complete);
+                json.name("online");
+                json.open(b'[');
+            }
+            let within = |at: usize| at.min(online.len());
+            for count in &online[within(range.start)..within(range.end)] {
+                json.element(count);
+            }
+            let is_whole = range.end >= online.len();
+            if is_whole {
+                json.close(b']');
+                json.close(b'}');
+            }
+            is_whole
+        }
+    }
+}
+
+fn run(json: &mut Json, gap: &Run) {
+    json.time("from", gap.from);
+    json.time("to", gap.to);
+}
+
+/// Writes the state of a host at a time, which may be unknown.
+fn was(json: &mut Json, was: Option<Was>) {
+    let (state, reason) = match was {
+        None => ("unknown", None),
+        Some(Was::Online) => ("online", None),
+        Some(Was::Offline(reason)) => ("offline", reason),
+    };
+    json.member("state", state);
+    json.member("reason", reason.map(|reason| reason.as_str()));
 }
 
 /// Writes a host of a console command. An answer counts, however the command reached the host.

@@ -10,6 +10,7 @@ use crate::escape::whole_number;
 use crate::handlers::survey::Grouping;
 use crate::handlers::view::Filter;
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
+use crate::time::UnixMs;
 
 /// The used parts of a request's head. Texts are trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,6 +264,12 @@ pub enum Parameter {
     Cursor,
     /// The command of an output; required.
     Command,
+    /// The command of a result.
+    OfCommand,
+    /// Number of minutes up to now, with its bound. A larger one is lowered to the bound.
+    Minutes(u64),
+    /// A time, as RFC 3339 or in milliseconds from 1970; required.
+    At,
     /// Properties by which hosts are grouped: at most so many.
     By(usize),
     /// Selects hosts by a target.
@@ -275,7 +282,9 @@ impl Parameter {
             Self::State => "state",
             Self::Limit(_) => "limit",
             Self::Cursor => "cursor",
-            Self::Command => "command",
+            Self::Command | Self::OfCommand => "command",
+            Self::Minutes(_) => "minutes",
+            Self::At => "at",
             Self::By(_) => "by",
             Self::Target => "target",
         }
@@ -293,6 +302,10 @@ pub struct Parameters {
     pub cursor: u64,
     /// The command of an output.
     pub command: String,
+    /// Number of minutes.
+    pub minutes: u64,
+    /// A time.
+    pub at: UnixMs,
     /// Properties by which hosts are grouped: networks, unless the request says otherwise.
     pub by: Vec<Grouping>,
     /// Text of a target.
@@ -325,12 +338,18 @@ impl Parameters {
                 (Parameter::Limit(max), Some(text)) => parsed.limit = limit(&text, max)?,
                 (Parameter::State, Some(text)) => parsed.filter = filter(&text)?,
                 (Parameter::Cursor, Some(text)) => parsed.cursor = cursor(&text)?,
-                (Parameter::Command, Some(text)) => parsed.command = text,
+                (Parameter::Command | Parameter::OfCommand, Some(text)) => parsed.command = text,
                 (Parameter::By(_), None) => parsed.by = vec![Grouping::Network],
                 (Parameter::By(max), Some(text)) => parsed.by = groupings(&text, max)?,
+                (Parameter::Minutes(max), text) => parsed.minutes = minutes(text.as_deref(), max)?,
+                (Parameter::At, Some(text)) => parsed.at = time(&text)?,
+                (Parameter::At, None) => return Err(bad("the parameter at is missing")),
                 (Parameter::Command, None) => return Err(bad("the parameter command is missing")),
                 (Parameter::Target, Some(text)) => parsed.target = Some(text),
-                (Parameter::State | Parameter::Cursor | Parameter::Target, None) => {}
+                (
+                    Parameter::State | Parameter::Cursor | Parameter::OfCommand | Parameter::Target,
+                    None,
+                ) => {}
             }
         }
         Ok(parsed)
@@ -342,6 +361,28 @@ fn limit(text: &str, max: usize) -> Result<usize, HttpResponse> {
         Some(limit @ 1..) => Ok(usize::try_from(limit).map_or(max, |limit| limit.min(max))),
         _ => Err(bad(&format!("limit is {text:?}, and may be 1 to {max}"))),
     }
+}
+
+fn minutes(text: Option<&str>, max: u64) -> Result<u64, HttpResponse> {
+    match text.map(whole_number::<u64>) {
+        None => Ok(60),
+        Some(Some(minutes @ 1..)) => Ok(minutes.min(max)),
+        Some(_) => Err(bad(&format!("minutes may be 1 to {max}"))),
+    }
+}
+
+fn time(text: &str) -> Result<UnixMs, HttpResponse> {
+    let millis = || {
+        let time = humantime::parse_rfc3339_weak(text).ok()?;
+        let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    };
+    let time = whole_number::<u64>(text).or_else(millis);
+    time.map(UnixMs).ok_or_else(|| {
+        bad(&format!(
+            "at is {text:?}, and may be a time such as 2026-11-21T10:00:00Z"
+        ))
+    })
 }
 
 fn cursor(text: &str) -> Result<u64, HttpResponse> {
@@ -593,7 +634,7 @@ mod tests {
             cursor: u64::MAX,
             command: String::new(),
             by: Vec::new(),
-            target: None,
+            ..Parameters::default()
         };
         let query = "cursor=18446744073709551615&state=online&limit=3";
         assert_eq!(Parameters::parse(Some(query), &all), Ok(expected));

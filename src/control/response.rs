@@ -285,6 +285,11 @@ impl ResponseBuilder {
             Response::Task(view) => {
                 return Some(HttpResponse::object(|json| json::task(json, view)));
             }
+            Response::Groups(view) => (200, json::groups(json, view, range.start / max.max(1))),
+            Response::History(view) => {
+                let whole = json::history(json, view, &range);
+                (200, whole)
+            }
             Response::Output(bytes) => return Some(HttpResponse::bytes(std::mem::take(bytes))),
             Response::Labels { host, labels } => {
                 return Some(HttpResponse::object(|json| {

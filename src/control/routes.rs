@@ -4,13 +4,13 @@
 //! A request is routed in two steps, because it may be refused before its body has arrived:
 //! [`find`] judges the head alone, [`Route::handle`] answers the whole request.
 
-use crate::handlers::request::Request;
+use crate::handlers::request::{HistoryRequest, Request};
 use crate::handlers::survey::{Grouping, Survey};
 use crate::handlers::view::StoreView;
 use crate::ids::HostId;
 use crate::limits::{
-    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, FLEET_LEVELS_MAX, HOSTS_SHOWN_PER_STEP_MAX,
-    PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
+    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, FLEET_LEVELS_MAX, HISTORY_MINUTES_MAX,
+    HOSTS_SHOWN_PER_STEP_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
 };
 
 use super::HttpContext;
@@ -110,7 +110,7 @@ enum Handler {
 use Access::{Open, Reads, Sends, Writes};
 use Cost::{Memory, Page, StoreRead, StoreWrite, Stream, Walk};
 use Handler::{Body, Follow, Now};
-use Parameter::{By, Command, Cursor, Limit, State};
+use Parameter::{At, By, Command, Cursor, Limit, Minutes, OfCommand, State};
 
 const NONE: Query = Query::Of(&[]);
 
@@ -138,12 +138,20 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "hosts as columns: id, state, seconds of silence, group; at most 100,000 and 4 MB on a page" },
     Endpoint { methods: "PATCH", path: "/v1/hosts/HOST/labels", query: NONE, access: Writes, cost: StoreWrite, handler: Body(label),
         answer: "sets and removes labels: `{\"dc\":\"fra\",\"role\":null}`; all labels of the host, with their sources" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/hosts/HOST/history", query: NONE, access: Reads, cost: StoreRead, handler: Handler::Ask(host_history),
+        answer: "the last 32 transitions of a host, the oldest first, and when no server ran: `{\"transitions\":[{\"at\",\"state\",\"reason\"}…],\"away\":[{\"from\",\"to\"}…],…}`" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/history", query: Query::Of(&[Minutes(HISTORY_MINUTES_MAX)]), access: Reads, cost: StoreRead, handler: Handler::Ask(fleet_history),
+        answer: "hosts online by minute, the last one now: `{\"from\":TIME,\"step_s\":60,\"online\":[N or null…],\"away\":[…],…}`" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/history/hosts", query: Query::Of(&[At, Limit(PAGE_HOSTS_MAX), Cursor]), access: Reads, cost: StoreRead, handler: Handler::Ask(hosts_at),
+        answer: "the state of each host at a time, `unknown` where nothing is known of it" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks", query: Query::Of(&[Limit(PAGE_TASKS_MAX), Cursor]), access: Reads, cost: Page, handler: Handler::Ask(tasks),
         answer: "open and recently ended tasks, the newest first, each with its number of hosts by state: `{\"tasks\":[…],\"next\":CURSOR or null}`" },
     Endpoint { methods: "POST", path: "/v1/tasks", query: NONE, access: Sends, cost: StoreWrite, handler: Body(new_task),
         answer: "sends a task: 201 with the state of each host; named hosts that were never seen stand under `unknown`" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks/KEY", query: Query::Of(&[Limit(PAGE_TASK_HOSTS_MAX), Cursor]), access: Reads, cost: StoreRead, handler: Handler::Ask(task),
         answer: "any stored task, with the state and the results of each host" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/tasks/KEY/groups", query: Query::Of(&[OfCommand]), access: Reads, cost: StoreRead, handler: Handler::Ask(groups),
+        answer: "hosts with the same exit status and output, the largest group first: `{\"groups\":[{\"exit\",\"sha256\",\"hosts\":N,\"folded\",\"output\"}…],\"without\":[…]}`" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks/KEY/hosts/HOST/output", query: Query::Of(&[Command]), access: Reads, cost: StoreRead, handler: Handler::Ask(output),
         answer: "all bytes of an output" },
     Endpoint { methods: "POST", path: "/v1/commands", query: NONE, access: Sends, cost: Memory, handler: Body(new_command),
@@ -401,6 +409,23 @@ fn forget(route: &Route) -> Result<Request, HttpResponse> {
     Ok(Request::Forget { host })
 }
 
+fn host_history(route: &Route) -> Result<Request, HttpResponse> {
+    let host = HostId::named(route.name(0)).map_err(|_| unknown_host())?;
+    Ok(Request::History(HistoryRequest::Host { host }))
+}
+
+fn fleet_history(route: &Route) -> Result<Request, HttpResponse> {
+    let minutes = route.parameters.minutes;
+    Ok(Request::History(HistoryRequest::Fleet { minutes }))
+}
+
+fn hosts_at(route: &Route) -> Result<Request, HttpResponse> {
+    let Parameters {
+        at, cursor, limit, ..
+    } = route.parameters;
+    Ok(Request::History(HistoryRequest::At { at, cursor, limit }))
+}
+
 fn unknown_host() -> HttpResponse {
     HttpResponse::error(404, "no host of this name is known")
 }
@@ -439,6 +464,14 @@ fn task(route: &Route) -> Result<Request, HttpResponse> {
         key: route.name(0).to_owned(),
         cursor: route.parameters.cursor,
         limit: route.parameters.limit,
+    })
+}
+
+fn groups(route: &Route) -> Result<Request, HttpResponse> {
+    let command = route.parameters.command.clone();
+    Ok(Request::Groups {
+        key: route.name(0).to_owned(),
+        command: Some(command).filter(|command| !command.is_empty()),
     })
 }
 
@@ -920,7 +953,9 @@ mod tests {
                 State => "state=online".to_owned(),
                 Limit(max) => format!("limit={max}"),
                 Cursor => "cursor=…".to_owned(),
-                Command => "command=CMD".to_owned(),
+                Command | OfCommand => "command=CMD".to_owned(),
+                Minutes(_) => "minutes=60".to_owned(),
+                At => "at=TIME".to_owned(),
                 By(_) => "by=net24".to_owned(),
                 Parameter::Target => "target=TARGET".to_owned(),
             });

@@ -106,7 +106,7 @@ impl Fleet for Ants {
 /// One administrator's token.
 pub(crate) fn admin(token: &str) -> Arc<Tokens> {
     let mut tokens = Tokens::default();
-    let added = tokens.insert("ops", digest_of(token), Role::Admin);
+    let added = tokens.insert("ops", digest_of(token), Role::Admin, None);
     added.expect("the first token");
     Arc::new(tokens)
 }

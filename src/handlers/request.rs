@@ -9,7 +9,8 @@ use crate::handlers::fleet::labels::{LabelChanges, LabelSource};
 use crate::handlers::survey::{Columns, Summary, Survey};
 use crate::handlers::view::{Filter, HostView};
 use crate::ids::{HostId, TaskKey};
-use crate::store::op::{FoundHost, TaskState};
+use crate::store::op::history::Run;
+use crate::store::op::{FoundHost, TaskState, Transition, Was};
 use crate::time::UnixMs;
 
 /// A question or an order. Answered by one [`Response`].
@@ -76,10 +77,117 @@ pub enum Request {
         /// Maximum number of hosts.
         limit: usize,
     },
+    /// Hosts of a task, grouped by the result of a command.
+    Groups {
+        /// The key.
+        key: String,
+        /// The command; the only one if none is named.
+        command: Option<String>,
+    },
+    /// History of a host, of all hosts at a time, or of the fleet.
+    History(HistoryRequest),
     /// Answers to a console command.
     CommandStatus {
         /// Its id.
         cid: String,
+    },
+}
+
+/// Hosts of a task, grouped by the result of a command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupsView {
+    /// The task.
+    pub key: TaskKey,
+    /// The command.
+    pub command: String,
+    /// Groups, the largest first.
+    pub groups: Vec<ResultGroup>,
+    /// Hosts without a result, by their state.
+    pub without: Vec<(TaskState, Vec<HostId>)>,
+}
+
+/// Hosts with the same result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResultGroup {
+    /// The exit status.
+    pub exit: i32,
+    /// SHA-256 of the output, in hex.
+    pub sha256: String,
+    /// The hosts.
+    pub hosts: Vec<HostId>,
+    /// Bytes of the output that the store has.
+    pub size: u64,
+    /// The output, or its beginning, if it is among those that are shown.
+    pub output: Option<Vec<u8>>,
+}
+
+/// What is asked of the history.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HistoryRequest {
+    /// Transitions of a host.
+    Host {
+        /// Its name.
+        host: HostId,
+    },
+    /// States of hosts at a time, from `cursor` on (0 is the beginning).
+    At {
+        /// The time.
+        at: UnixMs,
+        /// Start of the page.
+        cursor: u64,
+        /// Maximum number of hosts.
+        limit: usize,
+    },
+    /// Hosts online by minute.
+    Fleet {
+        /// Number of minutes up to now.
+        minutes: u64,
+    },
+}
+
+/// History, as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HistoryView {
+    /// Of a host.
+    Host {
+        /// Its name.
+        host: HostId,
+        /// Number of its connections.
+        connections: u32,
+        /// It has proved a key.
+        keyed: bool,
+        /// It receives tasks over its connection.
+        push: bool,
+        /// The last transitions, the oldest first.
+        transitions: Vec<Transition>,
+        /// Times since the first of them in which no server ran.
+        away: Vec<Run>,
+        /// The store could be read.
+        complete: bool,
+    },
+    /// States at a time.
+    At {
+        /// The time.
+        at: UnixMs,
+        /// No server ran then: from when to when.
+        away: Option<Run>,
+        /// Hosts, with their state if it is known.
+        hosts: Vec<(HostId, Option<Was>)>,
+        /// Start of the next page.
+        next: Option<u64>,
+        /// The store could be read.
+        complete: bool,
+    },
+    /// Hosts online by minute.
+    Fleet {
+        /// The first minute, counted from 1970.
+        from: u64,
+        /// Hosts online, from that minute on; `None` where nothing was counted.
+        online: Vec<Option<u32>>,
+        /// Times in which no server ran.
+        away: Vec<Run>,
+        /// The store could be read.
+        complete: bool,
     },
 }
 
@@ -153,6 +261,10 @@ pub enum Response {
         /// Its name.
         host: HostId,
     },
+    /// Hosts of a task, grouped.
+    Groups(Box<GroupsView>),
+    /// History.
+    History(Box<HistoryView>),
     /// Answers to a console command.
     Command(Box<CommandView>),
     /// It cannot be done.

@@ -51,6 +51,8 @@ pub struct Token {
     pub name: Arc<str>,
     /// Its rights.
     pub role: Role,
+    /// Text of the target to whose hosts it may send. None: all hosts.
+    pub target: Option<Arc<str>>,
     /// SHA-256 of the token. `Debug` does not show it.
     digest: Key,
 }
@@ -105,6 +107,7 @@ impl Tokens {
         name: &str,
         digest: [u8; KEY_BYTES],
         role: Role,
+        target: Option<&str>,
     ) -> Result<(), TokenFault> {
         let digest = Key::new(digest);
         if !is_token_name(name) {
@@ -124,6 +127,7 @@ impl Tokens {
         self.list.push(Token {
             name: name.into(),
             role,
+            target: target.map(Arc::from),
             digest,
         });
         Ok(())
@@ -186,7 +190,7 @@ mod tests {
     fn tokens(list: &[(&str, &str, Role)]) -> Tokens {
         let mut tokens = Tokens::default();
         for (name, token, role) in list {
-            tokens.insert(name, digest_of(token), *role).unwrap();
+            tokens.insert(name, digest_of(token), *role, None).unwrap();
         }
         tokens
     }
@@ -206,12 +210,12 @@ mod tests {
     #[test]
     fn names_and_tokens_are_there_once() {
         let mut tokens = tokens(&[("ops", "one", Role::Admin)]);
-        let same = tokens.insert("other", digest_of("one"), Role::Read);
+        let same = tokens.insert("other", digest_of("one"), Role::Read, None);
         assert_eq!(same, Err(TokenFault::Same("ops".into())));
-        let twice = tokens.insert("ops", digest_of("two"), Role::Read);
+        let twice = tokens.insert("ops", digest_of("two"), Role::Read, None);
         assert_eq!(twice, Err(TokenFault::Twice));
         for name in ["", "a b", "10.0.0.1", "::1", "ä", &"x".repeat(65)] {
-            let fault = tokens.insert(name, digest_of("two"), Role::Read);
+            let fault = tokens.insert(name, digest_of("two"), Role::Read, None);
             assert_eq!(fault, Err(TokenFault::Name), "{name}");
         }
     }

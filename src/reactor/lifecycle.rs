@@ -54,6 +54,7 @@ impl Reactor {
             outside,
             tuning,
             tls,
+            http_tls,
         } = reload;
         self.connections.set_tls(tls);
         if !self.lifecycle.is_stopping() {
@@ -66,6 +67,7 @@ impl Reactor {
         });
         self.apply(at);
         self.web.set_rules(http);
+        self.web.set_tls(http_tls);
         self.poller.set_nap(tuning.coalesce);
         self.reader.framing = tuning.framing;
         self.lifecycle.offline_on_shutdown = tuning.offline_on_shutdown;

@@ -60,6 +60,8 @@ pub struct Reload {
     pub tuning: Tuning,
     /// TLS for later connections, where TLS is spoken.
     pub tls: Option<TlsSettings>,
+    /// TLS of the HTTP API.
+    pub http_tls: Option<TlsSettings>,
 }
 
 /// Addresses and capacity of a bound reactor.

@@ -96,6 +96,7 @@ pub fn http_rules(config: &Config) -> HttpRules {
         write_needs_token: config.server.http_write == HttpWrite::Token,
         instructions: config.instructions.clone(),
         node: config.server.name.clone(),
+        is_tls: config.server.http_tls.is_some(),
     }
 }
 
@@ -107,7 +108,7 @@ pub fn settings(config: &Config) -> reactor::Settings {
         keepalive: config.heartbeat.tcp_keepalive,
         connections: config.limits.connections,
         connections_per_ip: config.limits.connections_per_ip,
-        tls: tls(config),
+        tls: tls(&config.tls),
         outside: outside(config),
         tuning: tuning(config),
     }
@@ -122,13 +123,19 @@ pub fn reload(config: &Config) -> Reload {
         http: http_rules(config),
         outside: outside(config),
         tuning: tuning(config),
-        tls: tls(config),
+        tls: tls(&config.tls),
+        http_tls: http_tls(config),
     }
 }
 
+/// TLS of the HTTP API.
+pub fn http_tls(config: &Config) -> Option<TlsSettings> {
+    tls(&config.server.http_tls)
+}
+
 #[cfg(feature = "tls")]
-fn tls(config: &Config) -> Option<TlsSettings> {
-    config.tls.as_ref().map(|tls| TlsSettings {
+fn tls(tls: &Option<config::Tls>) -> Option<TlsSettings> {
+    tls.as_ref().map(|tls| TlsSettings {
         config: Arc::clone(&tls.acceptor.config),
         clients: tls.acceptor.clients.clone(),
     })
@@ -136,7 +143,7 @@ fn tls(config: &Config) -> Option<TlsSettings> {
 
 /// A build without TLS takes no configuration that asks for it.
 #[cfg(not(feature = "tls"))]
-fn tls(_config: &Config) -> Option<TlsSettings> {
+fn tls(_tls: &Option<config::Tls>) -> Option<TlsSettings> {
     None
 }
 

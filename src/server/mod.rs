@@ -138,6 +138,7 @@ impl Server {
         let (key, addr) = ("server.http", config.server.http);
         let web = Web::bind(addr, assemble::http_rules(&config), inherited.http.take())
             .map_err(|source| BindError::Socket { key, addr, source })?;
+        let web = web.with_tls(assemble::http_tls(&config));
         let http = web.local_addr();
         let (make, plan) = (assemble::maker(&config)?, assemble::plan(&config));
         let spool = Spool::open(&plan.spool_dir, plan.spool_bytes);

@@ -132,6 +132,7 @@ fn refuse(op: &Op, reason: &str) -> Option<Outcome> {
         Op::Audit(_) => "the hosts online".to_owned(),
         Op::Outside(op) => schema::outside(&op.place),
         Op::Notice(op) => format!("the event {}", op.event),
+        Op::History(_) => "the history of the fleet".to_owned(),
         _ => return op.refused(reason),
     };
     log::warn!(

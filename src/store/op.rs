@@ -4,7 +4,7 @@
 //! There are four kinds of operation:
 //!
 //! - **State** (`Online`, `Offline`, `Inventory`, `Labels`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`,
-//!   `TaskStates`, `Restore`): the latest wins. While the store is unavailable state is dropped; the
+//!   `History`, `TaskStates`, `Restore`): the latest wins. While the store is unavailable state is dropped; the
 //!   core rewrites it from memory.
 //! - **Transactions** (`Dispatch`): stored completely or not at all. One that is in progress when the
 //!   store becomes unavailable is settled after the reconnection.
@@ -39,9 +39,11 @@ macro_rules! words {
     };
 }
 
+pub mod history;
 mod outside;
 mod tasks;
 
+pub use history::{FleetHistory, HistoryRow, Transition, Was};
 pub use outside::*;
 pub use tasks::*;
 
@@ -100,6 +102,8 @@ pub enum Op {
     Read(Box<Read>),
     /// State of a device or a target.
     Outside(Box<Outside>),
+    /// Counts of hosts online.
+    History(Box<HistoryRow>),
 }
 
 impl Op {
@@ -112,7 +116,10 @@ impl Op {
     /// Returns whether the operation has an outcome.
     #[must_use]
     pub const fn has_outcome(&self) -> bool {
-        !matches!(self, Self::Notice(_) | Self::Outside(_) | Self::Forget(_))
+        !matches!(
+            self,
+            Self::Notice(_) | Self::Outside(_) | Self::Forget(_) | Self::History(_)
+        )
     }
 
     /// Outcome of an operation that was written; none if it has no outcome, or one that says more.
@@ -220,6 +227,8 @@ pub struct Online {
     pub since: UnixMs,
     /// Its event; none when the host was online before and is only rewritten.
     pub event: Option<Stamp>,
+    /// Transitions before this one, to be added to the stored ones.
+    pub history: Vec<Transition>,
 }
 
 /// A host is offline.
@@ -238,6 +247,8 @@ pub struct Offline {
     pub since: UnixMs,
     /// Its event.
     pub event: Option<Stamp>,
+    /// Transitions before this one, to be added to the stored ones.
+    pub history: Vec<Transition>,
 }
 
 /// Inventory of a host.

@@ -31,6 +31,8 @@
 //! | [`task_result`] | hash | command → its result, as JSON (`records`) | `keep` after the newest, or with the book |
 //! | [`EVENTS`] | stream | fields in [`event`], all text | trimmed at about `STREAM_ENTRIES_MAX` |
 //! | [`ak`] | hash | command → its last answer's data; fields in [`device`] | when a reload takes the device out |
+//! | [`fn@history`] | string | packed transitions of a host before its present state | as [`host`] |
+//! | [`HISTORY`] | hash | counts by node and hour, and runs by node: `op::history` | rows after `HISTORY_DAYS` |
 //! | [`REACH`] | hash | target → JSON `{state, rtt_ms, since, at}`, times in unix ms | a field when a reload takes the target out |
 //! | [`NODES`] | set | names of the nodes | never |
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
@@ -76,6 +78,8 @@ pub const NODES: &str = "anthill:nodes";
 /// Labels from an administrator.
 pub const LABELS: &str = "anthill:labels";
 
+/// Counts of hosts online by minute, and the runs of the nodes.
+pub const HISTORY: &str = "anthill:history";
 /// States of the targets of `reach`.
 pub const REACH: &str = "anthill:reach";
 
@@ -113,6 +117,8 @@ keys! {
     complete(key: &TaskKey, host: &HostId) = "{key}_{host}_complete";
     /// Record of a host; its fields are in [`field`].
     host(host: &HostId) = "anthill:host:{host}";
+    /// Packed transitions of a host.
+    history(host: &HostId) = "anthill:history:{host}";
     /// The claim of a task.
     task(key: &TaskKey) = "anthill:task:{key}";
     /// The state of each host in a task.
@@ -354,6 +360,7 @@ mod tests {
             (NODES.to_owned(), "nodes".to_owned()),
             (REACH.to_owned(), "reach".to_owned()),
             (LABELS.to_owned(), "labels".to_owned()),
+            (HISTORY.to_owned(), "history".to_owned()),
         ];
         let mut add = |name: String, what: String| all.push((name, what));
         if !node.contains(['_', ':']) {
@@ -366,6 +373,7 @@ mod tests {
         let host_id = HostId::checked(host_id).ok();
         if let Some(id) = &host_id {
             add(host(id), format!("claim of {id}"));
+            add(history(id), format!("history of {id}"));
             add(ak(id), format!("device {id}"));
             for field in fields {
                 add(of_host(id, field), format!("{field} of {id}"));

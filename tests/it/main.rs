@@ -20,7 +20,11 @@ mod dispatch;
 mod dispatch_faults;
 mod faults;
 mod frames;
+mod groups;
+mod history;
 mod http;
+#[cfg(feature = "tls")]
+mod http_tls;
 mod keys;
 mod labels;
 mod many_hosts;

@@ -242,3 +242,53 @@ fn refusals_of_strangers_are_bounded() {
         metric("anthill_http_refusals_unaudited_total ") > 0
     });
 }
+
+#[test]
+fn a_token_sends_to_hosts_of_its_target() {
+    let mut home = Home::embedded();
+    home.set("server.http_tokens", "tokens.json");
+    let args = [
+        "token",
+        "web",
+        "--role",
+        "dispatch",
+        "--target",
+        "web-*,!web-9",
+    ];
+    let ended = run(home.path(), &args);
+    let mut lines = ended.stdout.lines();
+    let (token, line) = (
+        lines.next().expect("a token"),
+        lines.next().expect("a line"),
+    );
+    write_tokens(&home, &[line]);
+    let server = home.start();
+    until_so("the store is up", || {
+        ask(&server, "GET /readyz", token, "").0 == 200
+    });
+    let task = |key: &str, hosts: &str| {
+        let body = format!(r#"{{"key":"{key}","commands":{{"a":1}},"hosts":{hosts}}}"#);
+        ask(&server, "POST /v1/tasks", token, &body)
+    };
+    for (number, hosts, expected) in [
+        (1, r#"["web-1","web-2"]"#, 201),
+        (2, r#"["web-1","db-1"]"#, 403),
+        (3, r#"["web-9"]"#, 403),
+        (4, "null", 403),
+    ] {
+        let answer = task(&format!("AC{number}"), hosts);
+        assert_eq!(answer.0, expected, "{hosts}: {answer:?}");
+    }
+    let command = r#"{"command":"uptime","hosts":["db-1"]}"#;
+    let refused = ask(&server, "POST /v1/commands", token, command);
+    assert_eq!(refused.0, 403, "{refused:?}");
+    assert!(
+        refused.1.contains("db-1") && refused.1.contains("web-*,!web-9"),
+        "{refused:?}"
+    );
+    let wrong = run(
+        home.path(),
+        &["token", "x", "--role", "read", "--target", "all"],
+    );
+    assert_eq!(wrong.status, Some(2), "{wrong:?}");
+}

@@ -3,13 +3,18 @@ use std::io::Read;
 use rustix::process::Pid;
 
 use super::*;
+use crate::agent::allow::Place;
 use crate::agent::core::TIMED_OUT;
 use crate::limits::AGENT_OUTPUT_BYTES_MAX;
 use crate::time::Span;
 
 fn job(script: &str, time: Span) -> Job {
     let words = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-    Job { words, time }
+    Job {
+        words,
+        time,
+        place: Place::default(),
+    }
 }
 
 fn run_it(job: &Job) -> Finished {
@@ -43,6 +48,7 @@ fn commands_get_a_clean_environment() {
 #[test]
 fn programs_are_looked_up() {
     let words = |words: &[&str]| Job {
+        place: Place::default(),
         words: words.iter().map(|word| (*word).to_owned()).collect(),
         time: Span::from_secs(60),
     };
@@ -188,4 +194,60 @@ fn dropping_the_runner_ends_what_it_runs() {
     };
     drop(runner);
     wait_until_gone(pid.trim());
+}
+
+/// A job of the shell in this place.
+fn placed(script: &str, place: Place) -> Job {
+    Job {
+        place,
+        ..job(script, Span::from_secs(60))
+    }
+}
+
+#[test]
+fn a_command_runs_in_its_directory_with_its_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let cwd = dir.path().canonicalize().unwrap().display().to_string();
+    let place = Place {
+        cwd: Some(cwd.clone()),
+        env: vec![
+            ("A".to_owned(), "one two".to_owned()),
+            ("LANG".to_owned(), "C".to_owned()),
+        ],
+        ..Place::default()
+    };
+    let finished = run_it(&placed("pwd; echo \"$A:$LANG:$HOME\"", place));
+    let output = String::from_utf8(finished.output).unwrap();
+    assert_eq!((finished.exit, output), (0, format!("{cwd}\none two:C:\n")));
+    let place = Place {
+        cwd: Some(format!("{cwd}/none")),
+        ..Place::default()
+    };
+    let finished = run_it(&placed("pwd", place));
+    let output = String::from_utf8(finished.output).unwrap();
+    assert_eq!(finished.exit, REFUSED);
+    assert!(output.contains("is no directory"), "{output}");
+}
+
+#[test]
+fn a_command_runs_as_its_user() {
+    let own = rustix::process::geteuid();
+    let place = |user: &str| Place {
+        user: Some(user.to_owned()),
+        ..Place::default()
+    };
+    let finished = run_it(&placed("id -u", place(&own.as_raw().to_string())));
+    let output = String::from_utf8(finished.output).unwrap();
+    assert_eq!((finished.exit, output), (0, format!("{}\n", own.as_raw())));
+    // As root it is another user, without root's groups; else that is refused.
+    let finished = run_it(&placed("id -u; id -G", place("daemon")));
+    let output = String::from_utf8(finished.output).unwrap();
+    match own.is_root() {
+        true => assert_eq!((finished.exit, &*output), (0, "1\n1\n")),
+        false => assert!(output.contains("needs an agent of root"), "{output}"),
+    }
+    let finished = run_it(&placed("id", place("no-such-user")));
+    let output = String::from_utf8(finished.output).unwrap();
+    assert_eq!(finished.exit, REFUSED);
+    assert!(output.contains("no-such-user"), "{output}");
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let wrong = || "it may be a number of seconds, 0 or more".to_owned();
@@ -61,4 +61,9 @@ pub(super) fn connect_rate(text: &str) -> Result<f64, String> {
 
 pub(super) fn bench_seconds(text: &str) -> Result<f64, String> {
     number_within(text, 0.0, 86_400.0, "seconds")
+}
+/// A time in UTC.
+pub(super) fn moment(text: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339_weak(text)
+        .map_err(|_| "it may be a time in UTC, such as 2026-11-21T10:00:00Z".to_owned())
 }

@@ -112,7 +112,7 @@ fn every_key_is_read() {
     let text = json!({
         "server": {"name": "node-1", "tcp": "127.0.0.1:0", "udp": "[::1]:5", "http": "127.0.0.2:0",
                    "http_names": ["ants.example", "[::1]:80"], "http_token_file": null,
-                   "http_tokens": null, "http_write": "token", "coalesce_us": 0},
+                   "http_tls": null, "http_tokens": null, "http_write": "token", "coalesce_us": 0},
         "heartbeat": {"timeout_s": 2, "first_message_s": 0.5, "working_timeout_s": 90.25,
                       "tcp_keepalive_s": 1, "byte_order": "big", "on_shutdown": "offline"},
         "limits": {"connections": 10, "connections_per_ip": 3, "frame_bytes": 64, "result_bytes": 1},

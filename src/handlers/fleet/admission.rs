@@ -41,6 +41,7 @@ impl Fleet {
     pub(crate) fn forget(&mut self, slot: u32) {
         self.unannounced.remove(slot);
         self.labels.forget(slot);
+        self.history.forget(slot);
         self.hosts.remove(slot);
     }
 

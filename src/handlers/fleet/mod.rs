@@ -3,6 +3,7 @@
 pub(crate) mod addresses;
 pub(crate) mod admission;
 pub(crate) mod facts;
+pub(crate) mod history;
 pub(crate) mod host;
 pub(crate) mod hosts;
 #[cfg(any(test, fuzzing, debug_assertions))]
@@ -24,11 +25,13 @@ use crate::handlers::core::Rules;
 use crate::handlers::slot_set::SlotSet;
 use crate::handlers::stats::Stats;
 use crate::ids::{ConnId, HostId, HostRef};
+use crate::store::op::{Transition, Was};
 use crate::time::{Instant, UnixMs};
 use crate::wheel::Wheel;
 
 use self::addresses::Addresses;
-use self::host::{Host, Peer};
+use self::history::History;
+use self::host::{Host, Peer, Presence};
 use self::hosts::HostTable;
 use self::labels::Labels;
 use self::mass_offline::MassOffline;
@@ -54,6 +57,8 @@ pub(crate) struct Fleet {
     quarantine: Quarantine,
     inherited: Inherited,
     labels: Labels,
+    /// Past transitions.
+    history: History,
 }
 
 /// The hosts held from before a restart.
@@ -82,6 +87,7 @@ impl Fleet {
             quarantine: Quarantine::default(),
             inherited: Inherited::default(),
             labels: Labels::default(),
+            history: History::default(),
         }
     }
 
@@ -116,6 +122,28 @@ impl Fleet {
 
     pub(crate) fn id(&self, slot: u32) -> Option<HostId> {
         self.hosts.get(slot).map(Host::id)
+    }
+
+    /// State of a host as a transition; none of a host that has never been anything.
+    pub(crate) fn present(&self, slot: u32) -> Option<Transition> {
+        let host = self.hosts.get(slot).filter(|host| host.since.0 > 0)?;
+        let was = match host.presence {
+            Presence::Online | Presence::Inherited => Was::Online,
+            Presence::Offline(reason) => Was::Offline(reason),
+        };
+        Some(Transition::new(host.since, was))
+    }
+
+    /// Notes the state that a host is about to leave.
+    pub(crate) fn note_transition(&mut self, slot: u32) {
+        if let Some(left) = self.present(slot) {
+            self.history.push(slot, left);
+        }
+    }
+
+    /// Transitions of a host before its present state.
+    pub(crate) fn past(&self, slot: u32) -> &[Transition] {
+        self.history.of(slot)
     }
 
     pub(crate) fn gauges(&self, stats: &mut Stats) {
@@ -309,5 +337,6 @@ impl Fleet {
     /// Returns unused memory to the allocator.
     pub(crate) fn trim(&mut self) {
         self.due.shrink_to_fit();
+        self.history.trim();
     }
 }

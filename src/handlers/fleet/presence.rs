@@ -169,6 +169,7 @@ impl Fleet {
     /// Makes a host online.
     pub(crate) fn come_online(&mut self, cx: &mut Ctx<'_>, slot: u32) -> Option<CameOnline> {
         let stamp = cx.stamp();
+        self.note_transition(slot);
         let host = self.hosts.get_mut(slot)?;
         let lasting = host.has(Marks::LASTING);
         if let Some(gone) = host.gone().filter(|_| lasting) {
@@ -202,6 +203,7 @@ impl Fleet {
         in_doubt: bool,
     ) -> Option<WentOffline> {
         let stamp = cx.stamp();
+        self.note_transition(slot);
         let host = self.hosts.get_mut(slot)?;
         if host.presence == Presence::Inherited {
             cx.stats.hosts_inherited -= 1;

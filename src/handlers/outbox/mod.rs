@@ -11,6 +11,7 @@
 //! A slow store therefore costs one entry per host, however often hosts come and go.
 
 pub(crate) mod changes;
+pub(crate) mod minutes;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -25,10 +26,11 @@ use crate::limits::{
     REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, SEEN_IN_FLIGHT_MAX, STORE_RUN_OPS_MAX,
     TRANSITIONS_WAITING_MAX,
 };
-use crate::store::op::{Notice, Offline, Online, Op, Origin, Reason, Settled};
+use crate::store::op::{Notice, Offline, Online, Op, Origin, Reason, Settled, Transition};
 use crate::time::{Instant, Span, UnixMs};
 
 use self::changes::{Became, Change, Changes};
+use self::minutes::Minutes;
 
 /// Interval between two writes of last-seen times.
 const SEEN_ROUND: Span = Span::from_secs(1);
@@ -58,6 +60,8 @@ pub(crate) struct Rounds {
     pub(crate) audit: bool,
     /// The second sweep begins.
     pub(crate) sweep: bool,
+    /// The hosts online are to be counted.
+    pub(crate) count: bool,
 }
 
 /// A walk over all hosts that writes each of them anew.
@@ -102,6 +106,8 @@ pub(crate) struct Outbox {
     paused: VecDeque<ConnId>,
     /// Events of the fleet.
     notices: VecDeque<Notice>,
+    /// Number of hosts online by minute.
+    pub(crate) minutes: Minutes,
     /// Connections, by slot, that have sent something since the last flush.
     seen_since_flush: SlotSet,
     /// Hosts of the last round that are still to be written.
@@ -299,6 +305,11 @@ impl Outbox {
         );
     }
 
+    /// Moves counts of hosts online into a batch.
+    pub(crate) fn take_minutes(&mut self, max: usize, ops: &mut Vec<Op>) {
+        self.minutes.take(max, ops);
+    }
+
     /// Gives back the memory of what is not in use.
     pub(crate) fn tidy(&mut self) {
         self.turn.shrink_to_fit();
@@ -319,6 +330,7 @@ impl Outbox {
         (self.has_presence_room() && (!self.turn.is_empty() || self.sweep.cursor.is_some()))
             || !self.inventories.is_empty()
             || !self.notices.is_empty()
+            || self.minutes.is_ready()
             || !self.forgotten.is_empty()
             || !self.unknown.is_empty()
             || (!self.seen.is_empty() && self.seen_in_flight < SEEN_IN_FLIGHT_MAX)
@@ -391,7 +403,13 @@ impl Outbox {
     }
 
     /// The operation of a change. It is in flight from now on.
-    pub(crate) fn presence_op(&mut self, ticket: HostRef, host: &mut Host, change: Change) -> Op {
+    pub(crate) fn presence_op(
+        &mut self,
+        ticket: HostRef,
+        host: &mut Host,
+        change: Change,
+        history: Vec<Transition>,
+    ) -> Op {
         host.set(Marks::IN_FLIGHT, true);
         self.presence_in_flight += 1;
         let (name, since, event) = (host.id(), change.since, change.stamp());
@@ -403,6 +421,7 @@ impl Outbox {
                 keyed: host.has(Marks::KEYED),
                 since,
                 event,
+                history,
             })),
             Became::Offline(reason) => Op::Offline(Box::new(Offline {
                 ticket,
@@ -415,6 +434,7 @@ impl Outbox {
                 reason,
                 since,
                 event,
+                history,
             })),
         }
     }
@@ -618,6 +638,7 @@ impl Outbox {
             cursor: Some(0),
             again: Some(now + SWEEP_AGAIN),
         };
+        self.minutes.begin(now);
         if is_first {
             self.audit_due = Some(now + AUDIT_ROUND);
         }
@@ -631,7 +652,12 @@ impl Outbox {
 
     /// The next deadline.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let rounds = [self.seen_due, self.audit_due, self.sweep.again];
+        let rounds = [
+            self.seen_due,
+            self.audit_due,
+            self.sweep.again,
+            self.minutes.due,
+        ];
         rounds.into_iter().flatten().min()
     }
 
@@ -642,6 +668,7 @@ impl Outbox {
             flush: self.seen_due.take_if(|due| is_due(due)).is_some(),
             audit: self.audit_due.take_if(|due| is_due(due)).is_some(),
             sweep: self.sweep.again.take_if(|due| is_due(due)).is_some(),
+            count: self.minutes.due.take_if(|due| is_due(due)).is_some(),
         };
         if due.audit {
             self.audit_due = Some(judge + AUDIT_ROUND);

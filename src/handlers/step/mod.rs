@@ -1,5 +1,6 @@
 //! One step of the core: routes an input to the parts, and carries facts between them.
 
+mod history;
 mod identity;
 mod labels;
 mod presence;
@@ -251,6 +252,9 @@ impl Step<'_> {
             }
             Outcome::Restored { key, stored } => self.tasks.restored(&mut self.cx, &key, &stored),
             Outcome::Read { ticket, found } => {
+                if let Some((requester, reading)) = self.tasks.take_history(ticket) {
+                    return self.history_read(requester, reading, found);
+                }
                 let hosts = Directory::new(self.fleet, self.auth);
                 self.tasks.read_settled(&mut self.cx, hosts, ticket, found);
             }

@@ -237,6 +237,7 @@ impl Step<'_> {
             reason,
             since: self.cx.at.wall,
             event: Some(stamp),
+            history: Vec::new(),
         });
         self.cx.tell(stamp, EventKind::Offline { host, reason });
     }

@@ -49,6 +49,10 @@ impl Step<'_> {
                 cursor,
                 limit,
             } => tasks.list_hosts(cx, hosts, requester, &target, (filter, cursor, limit)),
+            Request::Groups { key, command } => {
+                return tasks.ask_groups(cx, requester, &key, command);
+            }
+            Request::History(request) => return self.ask_history(requester, request),
         };
         if let Err(refusal) = begun {
             self.cx.respond(requester, refusal.into());

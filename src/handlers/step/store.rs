@@ -18,6 +18,7 @@ impl Step<'_> {
         let mut ops = Vec::new();
         if self.cx.is_store_up() {
             self.outbox.take_notices(max, &mut ops);
+            self.outbox.take_minutes(max, &mut ops);
             self.tasks.take_dispatches(max, &mut ops);
             // Half is left for reports, so that neither starves the other.
             let room = if self.outbox.has_reports() {
@@ -54,8 +55,9 @@ impl Step<'_> {
             match next {
                 Presence::Change(slot, change) => {
                     let ticket = self.fleet.reference(slot);
+                    let past = self.fleet.past(slot).to_vec();
                     if let Some((ticket, host)) = ticket.zip(self.fleet.host_mut(slot)) {
-                        ops.push(self.outbox.presence_op(ticket, host, change));
+                        ops.push(self.outbox.presence_op(ticket, host, change, past));
                     }
                 }
                 Presence::Sweep(slot) => self.sweep(slot),
@@ -163,6 +165,11 @@ impl Step<'_> {
         }
         if due.sweep {
             self.tasks.rewrite_states();
+        }
+        if due.count {
+            let online = self.cx.stats.hosts_online;
+            let at = self.cx.at;
+            self.outbox.minutes.count(judge, at.wall, online);
         }
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod commands;
 pub(crate) mod console;
 pub(crate) mod delivery;
 pub(crate) mod dispatch;
+pub(crate) mod groups;
 pub(crate) mod jobs;
 pub(crate) mod lifetime;
 pub(crate) mod payloads;

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
-use crate::store::op::{Found, FoundHost, Op, Question, Read, TaskState};
+use crate::store::op::{Found, FoundHost, Op, Question, Read, TaskState, Transition};
 use crate::time::{Instant, UnixMs};
 
-use crate::handlers::request::{ErrorKind, Response, TaskSummary, TaskView};
+use crate::handlers::request::{ErrorKind, HistoryRequest, Response, TaskSummary, TaskView};
 use crate::handlers::tasks::dispatch::{WAIT, not_now};
+use crate::handlers::tasks::groups::GroupsReading;
 use crate::handlers::tasks::table::Task;
 
 /// Use of the store's answer.
@@ -42,6 +43,10 @@ pub(crate) enum Reading {
     },
     /// An output.
     Output,
+    /// Hosts of a task, grouped by the result of a command.
+    Groups(Box<GroupsReading>),
+    /// History.
+    History(Box<HistoryReading>),
     /// A console command.
     Command {
         /// Its id.
@@ -49,6 +54,19 @@ pub(crate) enum Reading {
         /// The hosts asked for.
         hosts: Vec<HostId>,
     },
+}
+
+/// A request for the history that waits for the store.
+#[derive(Clone, Debug)]
+pub(crate) struct HistoryReading {
+    pub(crate) request: HistoryRequest,
+    /// The hosts that are shown.
+    pub(crate) hosts: Vec<HostId>,
+    /// Start of the next page.
+    pub(crate) next: Option<u64>,
+    /// Hosts whose stored transitions are asked for, and the answer.
+    pub(crate) asked: Vec<HostId>,
+    pub(crate) stored: Vec<Vec<Transition>>,
 }
 
 /// A question to the store.
@@ -196,6 +214,21 @@ impl Tasks {
         self.reads.turn.push_back(Read { ticket, question });
     }
 
+    /// Takes the requester of a question, if it was about the history.
+    pub(crate) fn take_history(&mut self, ticket: u64) -> Option<(u64, HistoryReading)> {
+        let pending = self.reads.pending.get(&ticket)?;
+        if !matches!(pending.reading, Reading::History(_)) {
+            return None;
+        }
+        let Pending {
+            requester, reading, ..
+        } = self.reads.pending.remove(&ticket)?;
+        match reading {
+            Reading::History(reading) => Some((requester, *reading)),
+            _ => None,
+        }
+    }
+
     /// The store is unavailable: answers the waiting requesters.
     pub(crate) fn forget_reads(&mut self, cx: &mut Ctx<'_>) {
         self.reads.turn = VecDeque::new();
@@ -249,6 +282,10 @@ impl Tasks {
         else {
             return;
         };
+        let reading = match reading {
+            Reading::Groups(reading) => return self.groups_read(cx, requester, *reading, found),
+            other => other,
+        };
         let answer = match (reading, found) {
             (Reading::Stored { .. }, Found::Whole(None)) => unknown("no such task"),
             (Reading::Stored { key, cursor, limit }, Found::Whole(Some(task))) => {
@@ -289,9 +326,15 @@ impl Tasks {
                 let kind = ErrorKind::NotNow;
                 Response::Error { kind, text }
             }
-            (_, Found::Task(_) | Found::Whole(_) | Found::Output(_)) => {
-                unknown("the store answered something else")
-            }
+            (
+                _,
+                Found::Task(_)
+                | Found::Whole(_)
+                | Found::Output(_)
+                | Found::Results(_)
+                | Found::Transitions(_)
+                | Found::FleetHistory(_),
+            ) => unknown("the store answered something else"),
         };
         cx.respond(requester, answer);
     }

@@ -145,6 +145,7 @@ impl Model {
                 })
             }
             Op::Outside(op) => panic!("the core knows no {op:?}"),
+            Op::History(_) => None,
             Op::TaskStates(op) => {
                 self.renewed += usize::from(op.over && op.last);
                 for (host, state) in &op.states {
@@ -240,6 +241,21 @@ impl Model {
                 let task = self.held_tasks().into_iter().find(|task| task.key == key);
                 Found::Whole(task.map(Box::new))
             }
+            Question::Results {
+                key,
+                command,
+                hosts,
+            } => {
+                let result = |host: &HostId| {
+                    let mut own = of(key.as_str(), host).into_iter();
+                    own.find(|result| result.command == command)
+                };
+                Found::Results(hosts.iter().map(result).collect())
+            }
+            Question::Transitions { hosts } => {
+                Found::Transitions(hosts.iter().map(|_| Vec::new()).collect())
+            }
+            Question::FleetHistory { .. } => Found::FleetHistory(Box::default()),
             Question::Output {
                 code,
                 host,

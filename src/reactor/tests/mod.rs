@@ -207,7 +207,7 @@ fn settled(op: Op) -> Option<Outcome> {
         Op::Result(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => {
             return None;
         }
-        Op::Notice(_) | Op::Outside(_) | Op::Forget(_) => return None,
+        Op::Notice(_) | Op::Outside(_) | Op::Forget(_) | Op::History(_) => return None,
     })
 }
 

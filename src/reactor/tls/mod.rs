@@ -41,6 +41,43 @@ pub struct TlsSettings {
     pub clients: Option<Clients>,
 }
 
+/// TLS of a connection outside of the table, such as one of HTTP.
+#[derive(Debug)]
+pub struct Session(Channel);
+
+impl Session {
+    /// Creates a session before its handshake.
+    pub fn new(settings: &TlsSettings) -> Option<Self> {
+        let conn = ConnId {
+            slot: 0,
+            generation: 0,
+        };
+        Channel::new(settings, conn, 0).map(Self)
+    }
+
+    /// Reads plain bytes, within a turn's budget of encrypted bytes and records. `steps` counts the
+    /// steps of a handshake that are left.
+    pub fn read(&mut self, stream: &mut TcpStream, into: &mut [u8], steps: &mut usize) -> Got {
+        let mut budget = ReadBudget::among(1);
+        self.0.read(stream, into, &mut budget, steps)
+    }
+
+    /// Encrypts some of `plain`. Returns its length.
+    pub fn take(&mut self, plain: &[u8]) -> usize {
+        self.0.take(plain)
+    }
+
+    /// Sends encrypted bytes.
+    pub fn send(&mut self, stream: &mut TcpStream) -> Flushed {
+        self.0.send(stream, &mut 0)
+    }
+
+    /// Sends close_notify, if it can be sent at once.
+    pub fn end(&mut self, stream: &mut TcpStream) {
+        self.0.end(stream);
+    }
+}
+
 #[derive(Debug)]
 pub struct Tls {
     settings: TlsSettings,

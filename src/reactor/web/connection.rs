@@ -17,11 +17,10 @@
 //! *Lingering* reads and drops what the peer still sends: closing a socket with unread bytes would
 //! reset the connection and destroy the response.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 
 use mio::Token;
-use mio::net::TcpStream;
 
 use crate::control::audit::Audited;
 use crate::control::conversation::CONTINUE;
@@ -37,10 +36,12 @@ use crate::limits::{
 };
 use crate::time::{Instant, Span};
 
+use super::stream::{Stream, Took};
+
 /// One HTTP socket.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     local: SocketAddr,
     /// Address of the peer, in its shortest form.
     pub(super) peer: IpAddr,
@@ -140,16 +141,9 @@ impl Driven {
     };
 }
 
-/// Result of reading.
-enum Took {
-    Bytes(usize),
-    Nothing,
-    End,
-}
-
 impl Connection {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Stream,
         local: SocketAddr,
         peer: IpAddr,
         token: Token,
@@ -433,13 +427,14 @@ impl Connection {
             if budget == 0 {
                 return Ok(Progress::Again);
             }
-            match self.read(scratch)? {
+            match self.stream.read(scratch)? {
                 Took::Bytes(count) => {
                     budget = budget.saturating_sub(count);
                     driven.read += count;
                     self.took(&scratch[..count], now);
                 }
                 Took::Nothing => return Ok(Progress::Blocked),
+                Took::Later => return Ok(Progress::Again),
                 Took::End => return Ok(Progress::Gone),
             }
         }
@@ -487,7 +482,7 @@ impl Connection {
     }
 
     fn linger(&mut self, now: Instant) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)?;
+        self.stream.shut_down()?;
         self.phase = Phase::Lingering;
         self.deadline = now + Span::from_secs(HTTP_LINGER_S_MAX);
         Ok(())
@@ -496,35 +491,19 @@ impl Connection {
     /// Writes the output. Returns whether the kernel has taken all of it.
     fn flush(&mut self, now: Instant) -> io::Result<bool> {
         while self.sent < self.output.len() {
-            match self.stream.write(&self.output[self.sent..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
+            match self.stream.write(&self.output[self.sent..])? {
+                0 => return Ok(false),
+                count => {
                     self.sent += count;
                     self.progress(count, now);
                 }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(false),
-                    io::ErrorKind::Interrupted => {}
-                    _ => return Err(error),
-                },
             }
+        }
+        if !self.stream.flush()? {
+            return Ok(false);
         }
         // The memory is freed: a kept connection holds none.
         (self.output, self.sent) = (Vec::new(), 0);
         Ok(true)
-    }
-
-    fn read(&mut self, scratch: &mut [u8]) -> io::Result<Took> {
-        loop {
-            match self.stream.read(scratch) {
-                Ok(0) => return Ok(Took::End),
-                Ok(count) => return Ok(Took::Bytes(count)),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(Took::Nothing),
-                    io::ErrorKind::Interrupted => {}
-                    _ => return Err(error),
-                },
-            }
-        }
     }
 }

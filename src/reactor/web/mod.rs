@@ -12,6 +12,7 @@
 //! this turn or a later one. Requests are few; no client can occupy the loop or its memory.
 
 mod connection;
+mod stream;
 
 use std::collections::VecDeque;
 use std::io;
@@ -38,7 +39,9 @@ use crate::metrics::{Measured, Metric, Source};
 use crate::time::{Instant, Span};
 
 use super::requesters::WEB;
+use super::tls::TlsSettings;
 use connection::{Connection, Driven, Late, Progress};
+use stream::Stream;
 
 /// Token of the HTTP listener.
 pub const LISTENER: Token = Token(3);
@@ -52,6 +55,8 @@ const SLOT_BITS: u32 = 16;
 pub struct Web {
     /// None after the stop.
     listener: Option<TcpListener>,
+    /// TLS of later connections.
+    tls: Option<TlsSettings>,
     bound: SocketAddr,
     rules: HttpRules,
     connections: Slab<Connection>,
@@ -139,6 +144,7 @@ impl Web {
             None => TcpListener::bind(addr)?,
         };
         Ok(Self {
+            tls: None,
             bound: listener.local_addr()?,
             listener: Some(listener),
             rules,
@@ -156,6 +162,13 @@ impl Web {
             recent: Recent::default(),
             stats: WebStats::default(),
         })
+    }
+
+    /// Sets TLS for its connections.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<TlsSettings>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Bound address.
@@ -188,6 +201,13 @@ impl Web {
             {
                 self.close(slot);
             }
+        }
+    }
+
+    /// Replaces the certificate of later connections. TLS begins or ends only with a restart.
+    pub fn set_tls(&mut self, tls: Option<TlsSettings>) {
+        if self.tls.is_some() && tls.is_some() {
+            self.tls = tls;
         }
     }
 
@@ -475,6 +495,9 @@ impl Web {
         {
             return;
         }
+        let Some(stream) = Stream::new(stream, self.tls.as_ref()) else {
+            return;
+        };
         let mut connection = Connection::new(stream, local, peer, token, now);
         if is_spare {
             connection.make_spare();

@@ -252,6 +252,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Op) -> Result<(), Fa
         Op::Seen(hosts) => presence::seen(space, hosts),
         Op::Audit(hosts) => presence::audit(space, hosts),
         Op::Outside(op) => presence::outside(space, op),
+        Op::History(op) => presence::counts(space, context, op),
         Op::Notice(op) => {
             events::check(space)?;
             events::append(space, context, &StreamEvent::notice(op))

@@ -5,13 +5,16 @@
 
 use crate::ids::{HostId, HostRef};
 use crate::store::events::StreamEvent;
-use crate::store::op::{Inventory, LabelPlace, Labels, Offline, Online, Outcome, Outside, Settled};
+use crate::store::op::{
+    HistoryRow, Inventory, LabelPlace, Labels, Offline, Online, Outcome, Outside, Settled,
+    Transition, history,
+};
 use crate::store::schema::{self, field};
 use crate::time::UnixMs;
 
 use super::Context;
 use super::events;
-use super::keyspace::{Fault, Kind, Space};
+use super::keyspace::{Fault, Kind, Space, WHOLE};
 
 fn settled(ticket: HostRef, settled: Settled) -> Outcome {
     Outcome::Presence { ticket, settled }
@@ -57,6 +60,7 @@ pub(super) fn online(
     if let Some(stamp) = op.event {
         events::append(space, context, &StreamEvent::online(&op.host, stamp))?;
     }
+    add_history(space, &op.host, &op.history, None)?;
     Ok(settled(op.ticket, Settled::Claimed { epoch }))
 }
 
@@ -103,6 +107,8 @@ pub(super) fn offline(
         let event = StreamEvent::offline(&op.host, Some(op.reason), stamp);
         events::append(space, context, &event)?;
     }
+    let kept_until = context.kept_until(space.now());
+    add_history(space, &op.host, &op.history, Some(kept_until))?;
     remove(space, context, &op.host)?;
     Ok(settled(op.ticket, Settled::Released))
 }
@@ -126,6 +132,7 @@ pub(super) fn forget(space: &mut Space<'_>, host: &HostId) -> Result<(), Fault> 
     let node = space.hash_get(&hash, field::NODE)?;
     if node.is_none_or(|node| node.is_empty()) {
         space.delete(&hash)?;
+        space.delete(&schema::history(host))?;
         space.sorted_remove(schema::SEEN, host.as_str())?;
         space.hash_put(schema::LABELS, host.as_str(), None)?;
     }
@@ -202,6 +209,62 @@ pub(super) fn outside(space: &mut Space<'_>, op: &Outside) -> Result<(), Fault> 
     }
     for (field, text) in &op.set {
         space.hash_set(&key, field, text)?;
+    }
+    Ok(())
+}
+
+/// Adds transitions of a host, which are kept until this time, or without a limit.
+fn add_history(
+    space: &mut Space<'_>,
+    host: &HostId,
+    transitions: &[Transition],
+    kept_until: Option<UnixMs>,
+) -> Result<(), Fault> {
+    if transitions.is_empty() {
+        return Ok(());
+    }
+    let key = schema::history(host);
+    let stored = transitions_of(space, host)?;
+    let all = history::pack(&history::merged(&stored, transitions));
+    space.put(&key, Kind::Text, WHOLE, &all)?;
+    match kept_until {
+        Some(at) => space.expire(&key, at),
+        None => space.persist(&key),
+    }
+}
+
+/// Stored transitions of a host.
+pub(super) fn transitions_of(space: &Space<'_>, host: &HostId) -> Result<Vec<Transition>, Fault> {
+    let bytes = space.get(&schema::history(host), Kind::Text, WHOLE)?;
+    Ok(bytes.map_or_else(Vec::new, |bytes| history::unpack(&bytes)))
+}
+
+/// Counts of hosts online, and the time of this run.
+pub(super) fn counts(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &HistoryRow,
+) -> Result<(), Fault> {
+    let (hour, runs) = (
+        history::hour_field(context.node, op.hour),
+        history::runs_field(context.node),
+    );
+    let text = |stored: Option<String>| stored.unwrap_or_default();
+    let stored = text(space.hash_get(schema::HISTORY, &hour)?);
+    let counts = history::counts_merged(&stored, &op.counts);
+    space.hash_set(schema::HISTORY, &hour, &counts)?;
+    let stored = text(space.hash_get(schema::HISTORY, &runs)?);
+    space.hash_set(
+        schema::HISTORY,
+        &runs,
+        &history::runs_merged(&stored, op.run),
+    )?;
+    if op.is_first() {
+        for (field, _) in space.hash_all(schema::HISTORY)? {
+            if history::is_outdated(&field, op.hour) {
+                space.hash_put(schema::HISTORY, &field, None)?;
+            }
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::limits::{READ_OUTPUT_BYTES_MAX, SWEEP_TASKS_MAX, TASKS_PER_LOOK_MAX};
 use crate::store::HeldCursor;
 use crate::store::events::StreamEvent;
 use crate::store::op::{
-    Dispatch, Found, FoundHost, HeldTask, Question, Stored, TaskState, TaskStates,
+    Dispatch, FleetHistory, Found, FoundHost, HeldTask, Question, Stored, TaskState, TaskStates,
 };
 use crate::store::records::{
     Claim, GIVEN_UP, Owner, SHOWN_CHARS, finite_priority, followed_by, found_result, has_failed,
@@ -270,6 +270,31 @@ pub(super) fn read(space: &Space<'_>, question: &Question) -> Result<Found, Faul
             }))
         }
         Question::Command { cid, hosts } => found_hosts(space, cid, None, hosts),
+        Question::Results {
+            key,
+            command,
+            hosts,
+        } => {
+            let result = |host: &HostId| {
+                let hash = schema::task_result(key.as_str(), host);
+                let text = space.hash_get(&hash, command)?;
+                Ok(text.and_then(|text| found_result(command, &text, 0)))
+            };
+            let all = hosts.iter().map(result).collect::<Result<_, Fault>>();
+            Ok(Found::Results(all?))
+        }
+        Question::Transitions { hosts } => {
+            let hosts = hosts.iter();
+            let all = hosts.map(|host| super::presence::transitions_of(space, host));
+            Ok(Found::Transitions(all.collect::<Result<_, _>>()?))
+        }
+        Question::FleetHistory { from } => {
+            let mut history = FleetHistory::default();
+            for (field, text) in space.hash_all(schema::HISTORY)? {
+                history.add_since(*from, &field, &text);
+            }
+            Ok(Found::FleetHistory(Box::new(history)))
+        }
         Question::Output {
             code,
             host,

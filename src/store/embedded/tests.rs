@@ -87,6 +87,7 @@ fn settings() -> Settings {
 
 fn online(name: &str, seq: u64) -> Op {
     Op::Online(Box::new(Online {
+        history: Vec::new(),
         ticket: HostRef {
             slot: 0,
             generation: 0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Origin, Stamp};
+use super::{FleetHistory, Origin, Stamp, Transition};
 use crate::ids::{HostId, TaskKey};
 use crate::time::UnixMs;
 
@@ -118,6 +118,25 @@ pub enum Question {
         /// Its key.
         key: TaskKey,
     },
+    /// Results of one command on these hosts, without their outputs.
+    Results {
+        /// The task's key.
+        key: TaskKey,
+        /// The command.
+        command: String,
+        /// The hosts.
+        hosts: Vec<HostId>,
+    },
+    /// Stored transitions of these hosts.
+    Transitions {
+        /// The hosts.
+        hosts: Vec<HostId>,
+    },
+    /// Counts of hosts online, from this hour on, counted from 1970; and the runs.
+    FleetHistory {
+        /// The first hour.
+        from: u64,
+    },
     /// The whole output of a command on a host.
     Output {
         /// The task's key, or the id of a console command.
@@ -138,6 +157,12 @@ pub enum Found {
     Whole(Option<Box<HeldTask>>),
     /// To `Question::Output`: the bytes, if there are any.
     Output(Option<Vec<u8>>),
+    /// To `Question::Results`, in the order of the hosts.
+    Results(Vec<Option<FoundResult>>),
+    /// To `Question::Transitions`, in the order of the hosts.
+    Transitions(Vec<Vec<Transition>>),
+    /// To `Question::FleetHistory`.
+    FleetHistory(Box<FleetHistory>),
     /// The store became unavailable, or the key has another type: the reason.
     Nothing(String),
 }

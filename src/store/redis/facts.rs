@@ -5,10 +5,11 @@ use super::Context;
 use super::scripts::Script;
 use super::step::{Shared, Step};
 use crate::ids::{HostId, TaskKey};
-use crate::limits::REDIS_MEMBERS_MAX;
+use crate::limits::{HISTORY_DAYS, HISTORY_RUNS_MAX, REDIS_MEMBERS_MAX};
 use crate::store::events::StreamEvent;
 use crate::store::op::{
-    Answer, Inventory, LabelPlace, Labels, Lifetime, Outside, TaskResult, TaskState, TaskStates,
+    Answer, HistoryRow, Inventory, LabelPlace, Labels, Lifetime, Outside, TaskResult, TaskState,
+    TaskStates, history,
 };
 use crate::store::records::{followed_by, result_text};
 use crate::store::schema;
@@ -123,4 +124,18 @@ pub(super) fn outside(op: &Outside, step: &mut Step) {
     for set in op.set.chunks(REDIS_MEMBERS_MAX) {
         step.one(1, cmd!("HSET", &key, set));
     }
+}
+
+/// Counts of hosts online, and the time of this run.
+pub(super) fn counts(context: &Context, op: &HistoryRow, step: &mut Step) {
+    let node = &context.node;
+    let mut add = Script::Counts.on(schema::HISTORY);
+    add.arg(history::hour_field(node, op.hour))
+        .arg(history::counts_text(&op.counts))
+        .arg(history::runs_field(node))
+        .arg(history::runs_text(&[op.run]))
+        .arg(HISTORY_RUNS_MAX)
+        .arg(op.hour.saturating_sub(24 * HISTORY_DAYS))
+        .arg(u8::from(op.is_first()));
+    step.one(0, add);
 }

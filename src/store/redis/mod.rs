@@ -240,7 +240,7 @@ fn begin<'a>(
     owed: &HashSet<(HostId, u64)>,
     op: &'a Op,
 ) -> Box<dyn run::Job + 'a> {
-    use facts::{answer, audit, inventory, labels, outside, result, seen, states};
+    use facts::{answer, audit, counts, inventory, labels, outside, result, seen, states};
     match op {
         Op::Online(op) => Box::new(presence::Online { context, op }),
         Op::Offline(op) => Box::new(presence::Offline::new(context, op)),
@@ -260,6 +260,7 @@ fn begin<'a>(
         Op::Result(op) => Box::new(move |step: &mut Step| result(context, op, step)),
         Op::TaskStates(op) => Box::new(move |step: &mut Step| states(context, op, step)),
         Op::Outside(op) => Box::new(move |step: &mut Step| outside(op, step)),
+        Op::History(op) => Box::new(move |step: &mut Step| counts(context, op, step)),
         Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),
         Op::Restore(op) => Box::new(dispatch::Dispatch::again(context, op)),
         Op::Read(op) => results::read(op),

@@ -8,8 +8,10 @@ use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Replies, Shared, Step, int, text};
 use crate::ids::{HostId, HostRef};
+use crate::limits::HISTORY_TRANSITIONS_MAX;
 use crate::store::events::StreamEvent;
-use crate::store::op::{self, Outcome, Settled};
+use crate::store::op::history::{TRANSITION_BYTES, pack};
+use crate::store::op::{self, Outcome, Settled, Transition};
 use crate::store::schema::{self, field};
 
 /// Node's set, claim, `exists`, last seen and event, in one step.
@@ -36,6 +38,7 @@ impl Job for Online<'_> {
             let event = StreamEvent::online(&op.host, stamp);
             step.one(2, self.context.append(&event));
         }
+        history(&op.host, &op.history, 0, step);
     }
 
     fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
@@ -63,6 +66,7 @@ impl Job for Forget<'_> {
         if self.is_gone {
             step.one(0, cmd!("ZREM", schema::SEEN, self.host.as_str()));
             step.one(0, cmd!("HDEL", schema::LABELS, self.host.as_str()));
+            step.one(0, cmd!("DEL", schema::history(self.host)));
         } else {
             step.one(0, Script::Forget.on(&schema::host(self.host)));
         }
@@ -200,6 +204,7 @@ impl Job for Offline<'_> {
                     let event = StreamEvent::offline(&op.host, Some(op.reason), stamp);
                     step.one(0, context.append(&event));
                 }
+                history(&op.host, &op.history, context.keep_ms, step);
                 if !matches!(claimant, Claimant::ThisNode) {
                     step.shared(1, Shared::OwnRemove, op.host.as_str());
                 }
@@ -254,6 +259,18 @@ pub(super) fn withdraw(context: &Context, host: &HostId, step: &mut Step) {
     for gone in &context.delete_fields {
         step.shared(0, Shared::Delete, &schema::of_host(host, gone));
     }
+}
+
+/// Adds transitions of a host, which are kept for `keep_ms`, or without a limit if that is 0.
+fn history(host: &HostId, transitions: &[Transition], keep_ms: u64, step: &mut Step) {
+    if transitions.is_empty() {
+        return;
+    }
+    let mut add = Script::History.on(&schema::history(host));
+    add.arg(pack(transitions))
+        .arg(HISTORY_TRANSITIONS_MAX * TRANSITION_BYTES)
+        .arg(keep_ms);
+    step.one(2, add);
 }
 
 fn is_member(set: &str, host: &HostId) -> Cmd {

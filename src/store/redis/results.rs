@@ -10,7 +10,8 @@ use super::step::{Replies, Step, texts};
 use super::tasks::{commands_of, hosts_of, read_book};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{READ_HOSTS_PER_STEP_MAX, READ_OUTPUT_BYTES_MAX};
-use crate::store::op::{Found, FoundHost, Outcome, Question, Read};
+use crate::store::op::history::unpack;
+use crate::store::op::{FleetHistory, Found, FoundHost, Outcome, Question, Read};
 use crate::store::records::{Claim, SHOWN_CHARS, found_result, skipped_result, whole_output};
 use crate::store::schema;
 
@@ -27,6 +28,21 @@ pub(super) fn read(op: &Read) -> Box<dyn Job + '_> {
         }
         Question::Command { cid, hosts } => Box::new(Task::new(ticket, cid, None, hosts)),
         Question::Whole { key } => Box::new(Whole { ticket, key }),
+        Question::Results {
+            key,
+            command,
+            hosts,
+        } => Box::new(Digests {
+            ticket,
+            key,
+            command,
+            hosts,
+        }),
+        Question::Transitions { hosts } => Box::new(Transitions { ticket, hosts }),
+        Question::FleetHistory { from } => Box::new(Fleet {
+            ticket,
+            from: *from,
+        }),
         Question::Output {
             code,
             host,
@@ -174,5 +190,87 @@ impl Job for Output<'_> {
         let output = whole_output(&text);
         let output = output.ok_or_else(|| Fault::Own("what is stored is no result".to_owned()))?;
         Ok(found(self.ticket, Found::Output(Some(output))))
+    }
+}
+
+/// Stored transitions of some hosts.
+struct Transitions<'a> {
+    ticket: u64,
+    hosts: &'a [HostId],
+}
+
+impl Job for Transitions<'_> {
+    fn encode(&mut self, step: &mut Step) {
+        if self.hosts.is_empty() {
+            step.one(0, cmd!("PING"));
+        }
+        for host in self.hosts {
+            step.one(0, cmd!("GET", schema::history(host)));
+        }
+    }
+
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
+        let mut all = Vec::with_capacity(self.hosts.len());
+        for _ in self.hosts {
+            all.push(match replies.value()? {
+                Value::BulkString(bytes) => unpack(&bytes),
+                _ => Vec::new(),
+            });
+        }
+        Ok(found(self.ticket, Found::Transitions(all)))
+    }
+}
+
+/// Counts of hosts online, and the runs of all nodes.
+struct Fleet {
+    ticket: u64,
+    from: u64,
+}
+
+impl Job for Fleet {
+    fn encode(&mut self, step: &mut Step) {
+        step.one(0, cmd!("HGETALL", schema::HISTORY));
+    }
+
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
+        let fields = texts(replies.value()?)?;
+        let mut history = FleetHistory::default();
+        for field in fields.chunks_exact(2) {
+            history.add_since(self.from, &field[0], &field[1]);
+        }
+        Ok(found(self.ticket, Found::FleetHistory(Box::new(history))))
+    }
+}
+
+/// Results of one command on some hosts, without their outputs.
+struct Digests<'a> {
+    ticket: u64,
+    key: &'a TaskKey,
+    command: &'a str,
+    hosts: &'a [HostId],
+}
+
+impl Job for Digests<'_> {
+    fn encode(&mut self, step: &mut Step) {
+        if self.hosts.is_empty() {
+            step.one(0, cmd!("PING"));
+        }
+        for host in self.hosts {
+            let hash = schema::task_result(self.key.as_str(), host);
+            let mut results = Script::Results.on(&hash);
+            results.arg(0).arg(0);
+            step.one(0, results);
+        }
+    }
+
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
+        let mut all = Vec::with_capacity(self.hosts.len());
+        for _ in self.hosts {
+            let fields = texts(replies.value()?)?;
+            let mut pairs = fields.chunks_exact(2);
+            let own = pairs.find(|pair| pair[0] == self.command);
+            all.push(own.and_then(|pair| found_result(&pair[0], &pair[1], 0)));
+        }
+        Ok(found(self.ticket, Found::Results(all)))
     }
 }

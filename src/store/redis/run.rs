@@ -263,12 +263,21 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             Op::Restore(op) => behind_task(&mut last, &op.key, &op.hosts, floor),
             // A device with the name of a host follows that host, which is harmless.
             Op::Outside(op) => behind(&mut last, op.place.as_str(), floor),
+            // Rows follow each other.
+            Op::History(_) => {
+                floor = waves.len();
+                floor
+            }
             Op::Read(op) => match &op.question {
                 Question::Task { hosts, .. } | Question::Command { hosts, .. } => {
                     behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
                 }
                 Question::Whole { key } => after(&written, key.as_str(), floor),
                 Question::Output { host, .. } => behind_all(&last, [host.as_str()], floor),
+                Question::Transitions { hosts } | Question::Results { hosts, .. } => {
+                    behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
+                }
+                Question::FleetHistory { .. } => floor,
             },
         };
         while waves.len() <= wave {

@@ -51,10 +51,14 @@ pub(super) enum Script {
     Inherit,
     /// Takes over a task from a node that is gone.
     Retake,
+    /// Adds transitions of a host.
+    History,
+    /// Adds counts of hosts online.
+    Counts,
 }
 
 /// Sources, in the order of the variants.
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 24] = [
     include_str!("lua/claim.lua"),
     include_str!("lua/release.lua"),
     include_str!("lua/forget.lua"),
@@ -77,6 +81,8 @@ const SOURCES: [&str; 22] = [
     include_str!("lua/trial.lua"),
     include_str!("lua/inherit.lua"),
     include_str!("lua/retake.lua"),
+    include_str!("lua/history.lua"),
+    include_str!("lua/counts.lua"),
 ];
 
 static HASHES: LazyLock<[String; SOURCES.len()]> =
@@ -137,6 +143,8 @@ mod tests {
             (Script::Trial, "Tries commands"),
             (Script::Inherit, "Takes over a host"),
             (Script::Retake, "Takes over a task"),
+            (Script::History, "Adds packed transitions"),
+            (Script::Counts, "Adds counts of hosts online"),
         ] {
             assert!(SOURCES[script as usize].contains(sign), "{script:?}");
         }

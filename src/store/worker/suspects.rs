@@ -135,6 +135,7 @@ impl Suspects {
             Op::Dispatch(op) | Op::Restore(op) => (&op.key, op.request).hash(&mut hasher),
             Op::Read(op) => op.question.hash(&mut hasher),
             Op::Outside(op) => op.place.as_str().hash(&mut hasher),
+            Op::History(op) => op.hour.hash(&mut hasher),
         }
         hasher.finish()
     }

@@ -90,6 +90,7 @@ fn stamp(seq: u64) -> Stamp {
 
 fn online(name: &str, seq: u64) -> Op {
     Op::Online(Box::new(op::Online {
+        history: Vec::new(),
         ticket: TICKET,
         host: host(name),
         peer: "10.0.0.7:40000".parse().unwrap(),
@@ -101,6 +102,7 @@ fn online(name: &str, seq: u64) -> Op {
 
 fn offline(name: &str, epoch: u64, seq: u64) -> Op {
     Op::Offline(Box::new(op::Offline {
+        history: Vec::new(),
         ticket: TICKET,
         host: host(name),
         epoch,

@@ -55,6 +55,8 @@ macro_rules! conformance_cases {
             an_audit_adds_missing_hosts
             a_notice_is_an_event
             an_audit_has_its_fields
+            transitions_are_added_once
+            counts_by_minute_are_merged
             devices_and_targets_are_fields_of_hashes
             a_task_ends_with_only_its_book_when_cleared
             a_task_of_two_hosts_keeps_them_apart
@@ -140,6 +142,7 @@ macro_rules! conformance_list {
 pub(crate) use conformance_list;
 
 mod dispatch;
+mod history;
 mod presence;
 mod properties;
 mod reports;
@@ -147,6 +150,7 @@ mod results;
 mod whole;
 
 pub use dispatch::*;
+pub use history::*;
 pub use presence::*;
 pub use properties::*;
 pub use reports::*;
@@ -192,6 +196,7 @@ fn stamp(seq: u64) -> Stamp {
 
 fn online(name: &str, event: Option<u64>) -> Op {
     Op::Online(Box::new(Online {
+        history: Vec::new(),
         ticket: TICKET,
         host: host(name),
         peer: "10.0.0.1:4711".parse().unwrap(),
@@ -205,6 +210,7 @@ fn online(name: &str, event: Option<u64>) -> Op {
 fn proved(name: &str, event: Option<u64>) -> Op {
     match online(name, event) {
         Op::Online(online) => Op::Online(Box::new(Online {
+            history: Vec::new(),
             keyed: true,
             ..*online
         })),
@@ -214,6 +220,7 @@ fn proved(name: &str, event: Option<u64>) -> Op {
 
 fn offline(name: &str, epoch: u64, event: Option<u64>) -> Op {
     Op::Offline(Box::new(Offline {
+        history: Vec::new(),
         ticket: TICKET,
         host: host(name),
         epoch,

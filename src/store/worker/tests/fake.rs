@@ -344,7 +344,7 @@ impl World {
                     settled: Settled::Claimed { epoch: 1 },
                 });
             }
-            Op::Notice(_) | Op::Forget(_) => return None,
+            Op::Notice(_) | Op::Forget(_) | Op::History(_) => return None,
             Op::TaskStates(_) => {
                 self.state += 1;
                 return Some(Outcome::StatesWritten);
