@@ -314,6 +314,16 @@ pub const AUDIT_TEXT_CHARS_MAX: usize = 200;
 /// Refused requests to change something that raise an event `audit`, each second. The others are
 /// counted only: a stranger must not fill the event stream.
 pub const AUDIT_REFUSALS_PER_S_MAX: u64 = 32;
+/// Receivers of notifications, each with a thread. A further one is a configuration error.
+pub const NOTIFY_RECEIVERS_MAX: usize = 16;
+/// Words of the command of a receiver. A further one is a configuration error.
+pub const NOTIFY_WORDS_MAX: usize = 64;
+/// Messages that wait for a receiver. A further one is dropped and logged.
+pub const NOTIFY_WAITING_MAX: usize = 64;
+/// Conditions that have to last before a receiver is told. A further one is told at once.
+pub const NOTIFY_LASTING_MAX: usize = 16_384;
+/// Events shown in one message. Further ones are counted.
+pub const NOTIFY_EVENTS_SHOWN_MAX: usize = 100;
 /// Bytes requested from an HTTP socket in one call.
 pub const HTTP_READ_BYTES: usize = 16 * 1024;
 /// HTTP requests answered in a turn: at most one of each connection, and within [`TURN_SLICE_US`].

@@ -32,6 +32,7 @@ mod hosts;
 mod keygen;
 mod label;
 mod man;
+mod notify;
 mod order;
 mod output;
 mod pages;

@@ -24,7 +24,7 @@ use crossbeam_channel::Receiver;
 use super::args::ServeArgs;
 use super::service::{self, Notifier};
 use super::signals::{self, Caught, Watch};
-use super::{Failure, print};
+use super::{Failure, notify, print};
 
 /// Target of the log lines.
 const LOG: &str = "server";
@@ -61,6 +61,7 @@ fn serve(
         return Ok(());
     }
     let started = config.clone();
+    let (started_notify, node) = (config.notify.clone(), config.server.name.clone());
     let inherited = service::inherited(Addresses {
         tcp: config.server.tcp,
         udp: config.server.udp,
@@ -91,6 +92,7 @@ fn serve(
         .name("reload".to_owned())
         .spawn(move || reloader.run(&reloads))
         .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
+    notify::start(&started_notify, &node, &server.handle())?;
     scheduling::ask_for_short_slices();
     let served = match until_ready(&mut server) {
         Ok(true) => {

@@ -16,6 +16,7 @@ mod form;
 mod keys;
 mod labels;
 mod log_file;
+mod notify;
 mod old;
 mod outside;
 mod read;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 pub use error::{ConfigError, Place};
 pub use keys::{read_key_file, read_keys};
 pub use log_file::{LogFileKind, log_file_kind};
+pub use notify::{Channel, NOTIFY_EVENTS, Receiver, Secret};
 pub use outside::{Device, Field, Target};
 pub use table::{documentation, flag_help};
 pub use tls::{Acceptor, Tls};
@@ -91,6 +93,8 @@ pub struct Config {
     pub ak: Ak,
     /// `reach`: probed targets.
     pub reach: Reach,
+    /// `notify`: receivers of notifications.
+    pub notify: Vec<Receiver>,
     /// `log`: level, file and format.
     pub log: Log,
     /// Warnings, to be logged at each start. Not part of the file.

@@ -7,7 +7,7 @@ use super::error::ConfigError;
 use super::form::{mib, millis, or_derived, or_null, plain, seconds, shown, whole, word};
 use super::tree::Node;
 use super::value::{Section, Value};
-use super::{Config, Device, MIB, labels, outside, read, tls};
+use super::{Config, Device, MIB, labels, notify, outside, read, tls};
 use crate::limits::FRAME_BYTES_MAX;
 
 /// One key of the file.
@@ -142,6 +142,9 @@ keys! {
     "reach.targets" = reach.targets, RELOADED,
         shown("a list, at most 1024", outside::targets, |all| all.iter().map(|one| json!(one.text)).collect()),
         "Targets that the server probes: see [below](#targets)";
+    "notify" = notify, RESTART,
+        shown("a list, at most 16", notify::receivers, |all| all.iter().map(notify::to_json).collect()),
+        "Commands and webhooks that are told of events: see [below](#notifications)";
     "log.level" = log.level, RELOADED, word(),
         "Lowest level that is logged";
     "log.file" = log.file, RELOADED, or_null(plain("path", read::path)),

@@ -29,6 +29,7 @@ mod keys;
 mod labels;
 mod many_hosts;
 mod names;
+mod notify;
 mod outage;
 mod page;
 mod presence;

@@ -262,3 +262,41 @@ fn json_errors_name_line_and_column() {
     assert!(error(&"[".repeat(1_000)).contains("recursion limit exceeded"));
     assert_eq!(error("[]"), "config.json: is a list, and must be an object");
 }
+
+#[test]
+fn receivers_of_notifications_are_checked() {
+    for (entry, why) in [
+        (
+            r#"{}"#,
+            "notify[0]: needs either \"command\" or \"webhook\"",
+        ),
+        (
+            r#"{"command": ["tell"]}"#,
+            "notify[0].command: begins with no absolute path",
+        ),
+        (
+            r#"{"command": ["/bin/tell"], "key_file": "k"}"#,
+            "notify[0].key_file: signs a webhook",
+        ),
+        (
+            r#"{"webhook": "ftp://x"}"#,
+            "notify[0].webhook: \"ftp://x\" is not http://",
+        ),
+        (r#"{"webhook": "http://me:pw@x/"}"#, "is not http://"),
+        (
+            r#"{"webhook": "http://x/", "events": ["off"]}"#,
+            "notify[0].events[0]",
+        ),
+        (
+            r#"{"webhook": "http://x/", "for_s": -1}"#,
+            "notify[0].for_s",
+        ),
+        (
+            r#"{"webhook": "http://x/", "key_file": "/nowhere"}"#,
+            "notify[0].key_file: /nowhere",
+        ),
+    ] {
+        let said = error(&format!(r#"{{"notify": [{entry}]}}"#));
+        assert!(said.contains(why), "{said}");
+    }
+}

@@ -126,6 +126,7 @@ fn every_key_is_read() {
         "instructions": {"restart": "systemctl restart ants"},
         "ak": {"devices": []},
         "reach": {"period_s": 0.25, "targets": []},
+        "notify": [{"command": ["/bin/tell"], "events": ["reach"], "for_s": 1.5, "group_s": 0}],
         "log": {"level": "off", "file": "a.log", "format": "json", "rotate_mb": 0, "keep": 0}
     });
     let config = good(&text.to_string());

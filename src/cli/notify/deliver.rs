@@ -1,0 +1,115 @@
+//! Delivery to one receiver, on its own thread: a time limit, and a few tries.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::LOG;
+use crate::config::{Channel, Secret};
+
+/// Time limit of one try.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Pauses between the tries.
+const PAUSES: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+];
+/// Interval between two looks at a running command.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Delivers messages until there are no more.
+pub fn run(channel: &Channel, number: usize, messages: &Receiver<String>) {
+    let agent = ureq::Agent::config_builder()
+        .timeout_global(Some(TIMEOUT))
+        .max_redirects(0)
+        .proxy(None)
+        .user_agent(concat!("anthill/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .new_agent();
+    for message in messages {
+        let mut pauses = PAUSES.iter();
+        while let Err(why) = deliver(channel, &agent, &message) {
+            let Some(pause) = pauses.next() else {
+                log::error!(target: LOG, "notify[{number}]: a message is dropped: {why}");
+                break;
+            };
+            log::warn!(target: LOG, "notify[{number}]: {why}; again in {} s", pause.as_secs());
+            thread::sleep(*pause);
+        }
+    }
+}
+
+fn deliver(channel: &Channel, agent: &ureq::Agent, message: &str) -> Result<(), String> {
+    match channel {
+        Channel::Command(words) => execute(words, message),
+        Channel::Webhook { url, key, .. } => {
+            let mut request = agent.post(url).header("Content-Type", "application/json");
+            if let Some(key) = key {
+                request = request.header("X-Anthill-Signature", signature(key, message)?);
+            }
+            // ureq makes an error of a status from 400 on.
+            match request.send(message.as_bytes()) {
+                Ok(response) if response.status().is_success() => Ok(()),
+                Ok(response) => Err(format!("the receiver answers {}", response.status())),
+                Err(error) => Err(error.to_string()),
+            }
+        }
+    }
+}
+
+/// `sha256=HEX`: HMAC-SHA256 of the message.
+fn signature(key: &Secret, message: &str) -> Result<String, String> {
+    let mac = Hmac::<Sha256>::new_from_slice(key.bytes());
+    let mut mac = mac.map_err(|error| error.to_string())?;
+    mac.update(message.as_bytes());
+    let digest = mac.finalize().into_bytes();
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256={hex}"))
+}
+
+fn execute(words: &[String], message: &str) -> Result<(), String> {
+    let [program, arguments @ ..] = words else {
+        return Err("there is no program".to_owned());
+    };
+    let failed = |error: std::io::Error| format!("{program}: {error}");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    // On a thread of its own: a program that does not read its input must not hold the time limit.
+    if let Some(mut pipe) = child.stdin.take() {
+        let message = message.to_owned();
+        // The program may ignore its input.
+        thread::spawn(move || drop(pipe.write_all(message.as_bytes())));
+    }
+    let begun = Instant::now();
+    loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(format!("{program}: {status}")),
+            None if begun.elapsed() > TIMEOUT => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!(
+                    "{program} has not ended in {} s",
+                    TIMEOUT.as_secs()
+                ));
+            }
+            None => thread::sleep(LOOK),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Notifications: what a receiver is sent, and that one that hangs holds nothing.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::support::{Home, Host, accepted, until};
+
+const KEY: &str = "a key of the receiver";
+
+/// A request of the server: its head in lower case, and its body.
+fn request(stream: &TcpStream) -> (String, Vec<u8>) {
+    let mut reader = BufReader::new(stream);
+    let mut head = String::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        if line.trim().is_empty() {
+            break;
+        }
+        head += &line.to_lowercase();
+    }
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.expect("a length").trim().parse().unwrap()];
+    reader.read_exact(&mut body).unwrap();
+    (head, body)
+}
+
+fn answer(mut stream: &TcpStream, status: &str) {
+    let response = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(response.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_webhook_is_signed_and_tried_again() {
+    let mut home = Home::embedded();
+    let key = home.path().join("hook.key");
+    std::fs::write(&key, format!("{KEY}\n")).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    home.set_section(
+        "notify",
+        json!([{"webhook": url, "key_file": key, "events": ["offline"], "group_s": 0.3}]),
+    );
+    let server = home.start();
+    let hosts = ["127.0.8.1", "127.0.8.2"].map(|ip| Host::online(server.tcp, ip));
+    drop(hosts);
+    let refused = accepted(&listener);
+    let (head, first) = request(&refused);
+    answer(&refused, "503 Service Unavailable");
+    assert!(head.starts_with("post /hook http/1.1"), "{head}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).unwrap();
+    mac.update(&first);
+    let digest = mac.finalize().into_bytes();
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(
+        head.contains(&format!("x-anthill-signature: sha256={digest}")),
+        "{head}"
+    );
+    // The same message comes again.
+    let stream = accepted(&listener);
+    let (_, body) = request(&stream);
+    answer(&stream, "204 No Content");
+    assert_eq!(body, first);
+    let message: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(message["node"], "n1");
+    assert_eq!(message["count"], 2, "{message}");
+    let hosts = message["events"].as_array().unwrap().iter();
+    let mut hosts: Vec<_> = hosts.map(|event| event["host"].as_str().unwrap()).collect();
+    hosts.sort_unstable();
+    assert_eq!(hosts, ["127.0.8.1", "127.0.8.2"]);
+    server.stop();
+}
+
+#[test]
+fn a_hanging_receiver_holds_neither_the_server_nor_another() {
+    let mut home = Home::embedded();
+    // It accepts in the kernel's queue and never answers.
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", hanging.local_addr().unwrap());
+    let file = home.path().join("told");
+    home.set_section(
+        "notify",
+        json!([
+            {"webhook": url, "group_s": 0},
+            {"command": ["/usr/bin/tee", file], "events": ["offline"], "group_s": 0},
+        ]),
+    );
+    let server = home.start();
+    drop(Host::online(server.tcp, "127.0.8.1"));
+    let told = until("the command", || {
+        std::fs::read_to_string(&file)
+            .ok()
+            .filter(|text| text.ends_with('}'))
+    });
+    let message: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(message["events"][0]["reason"], "closed");
+    // The loop still serves hosts, and the stop waits for no receiver.
+    drop(Host::online(server.tcp, "127.0.8.2"));
+    server.until_offline("127.0.8.2");
+    server.stop();
+}
