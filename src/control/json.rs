@@ -15,7 +15,9 @@ use crate::escape;
 use crate::handlers::ak::{self, DeviceView};
 use crate::handlers::reach::TargetView;
 use crate::handlers::request::{GroupsView, HistoryView, TaskSummary, TaskView};
-use crate::handlers::survey::{Columns, GroupCount, Grouping, STATES, Summary, state_name};
+use crate::handlers::survey::{
+    Columns, GroupCount, Grouping, NODE_LABEL, STATES, Summary, state_name,
+};
 use crate::handlers::view::{HostView, LabelSource, Reason};
 use crate::ids::HostId;
 use crate::store::op::history::{MINUTE_MS, Run};
@@ -231,9 +233,11 @@ pub fn task_summary(json: &mut Json, task: &TaskSummary) {
 }
 
 /// Name of a grouping, as a request has it.
-const fn grouping(by: Grouping) -> &'static str {
+fn grouping(by: &Grouping) -> String {
     match by {
-        Grouping::Network => "net24",
+        Grouping::Network => "net24".to_owned(),
+        Grouping::Label(key) if key == NODE_LABEL => "node".to_owned(),
+        Grouping::Label(key) => format!("label:{key}"),
     }
 }
 
@@ -260,7 +264,7 @@ pub fn summary(json: &mut Json, view: &Summary) {
             json.member(reason.as_str(), count);
         }
     });
-    json.member("by", grouping(view.by));
+    json.member("by", grouping(&view.by));
     json.list("groups", &view.groups, |json, group| {
         json.member("name", &group.name);
         group_counts(json, group);

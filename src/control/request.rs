@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use super::response::HttpResponse;
 use crate::escape::whole_number;
-use crate::handlers::survey::Grouping;
+use crate::handlers::survey::{Grouping, NODE_LABEL};
 use crate::handlers::view::Filter;
-use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
+use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, LABEL_BYTES_MAX};
 use crate::time::UnixMs;
 
 /// The used parts of a request's head. Texts are trimmed.
@@ -406,9 +406,20 @@ fn groupings(text: &str, max: usize) -> Result<Vec<Grouping>, HttpResponse> {
     }
     let parse = |part: &str| match part {
         "net24" => Ok(Grouping::Network),
-        other => Err(bad(&format!("by is {other:?}, and may be net24"))),
+        "node" => Ok(Grouping::Label(NODE_LABEL.to_owned())),
+        other => match other.strip_prefix("label:") {
+            Some(key) if is_label_key(key) => Ok(Grouping::Label(key.to_owned())),
+            _ => Err(bad(&format!(
+                "by is {other:?}, and may be net24, node or label:KEY"
+            ))),
+        },
     };
     parts.into_iter().map(parse).collect()
+}
+
+fn is_label_key(key: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=LABEL_BYTES_MAX).contains(&key.len()) && key.bytes().all(allowed)
 }
 
 /// Parameters of a query, in order, decoded. `None` stands for a broken escape.

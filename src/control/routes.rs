@@ -132,9 +132,9 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "one host" },
     Endpoint { methods: "DELETE", path: "/v1/hosts/HOST", query: NONE, access: Writes, cost: Memory, handler: Handler::Ask(forget),
         answer: "forgets an offline host; 409 while it is online" },
-    Endpoint { methods: "GET, HEAD", path: "/v1/summary", query: Query::Of(&[By(1)]), access: Reads, cost: Walk, handler: Handler::Ask(summary),
+    Endpoint { methods: "GET, HEAD", path: "/v1/summary", query: Query::Of(&[Parameter::Target, By(1)]), access: Reads, cost: Walk, handler: Handler::Ask(summary),
         answer: "counts of hosts: by state, by group, lost within an hour, and the longest silences" },
-    Endpoint { methods: "GET, HEAD", path: "/v1/fleet", query: Query::Of(&[By(FLEET_LEVELS_MAX), Cursor]), access: Reads, cost: Walk, handler: Handler::Ask(fleet),
+    Endpoint { methods: "GET, HEAD", path: "/v1/fleet", query: Query::Of(&[Parameter::Target, By(FLEET_LEVELS_MAX), Cursor]), access: Reads, cost: Walk, handler: Handler::Ask(fleet),
         answer: "hosts as columns: id, state, seconds of silence, group; at most 100,000 and 4 MB on a page" },
     Endpoint { methods: "PATCH", path: "/v1/hosts/HOST/labels", query: NONE, access: Writes, cost: StoreWrite, handler: Body(label),
         answer: "sets and removes labels: `{\"dc\":\"fra\",\"role\":null}`; all labels of the host, with their sources" },
@@ -436,16 +436,20 @@ fn tasks(route: &Route) -> Result<Request, HttpResponse> {
 }
 
 fn summary(route: &Route) -> Result<Request, HttpResponse> {
-    let by = route.parameters.by.first();
+    let Parameters { by, target, .. } = &route.parameters;
     Ok(Request::Survey(Survey::Summary {
-        by: by.copied().unwrap_or(Grouping::Network),
+        by: by.first().cloned().unwrap_or(Grouping::Network),
+        target: target.clone(),
     }))
 }
 
 fn fleet(route: &Route) -> Result<Request, HttpResponse> {
-    let Parameters { by, cursor, .. } = &route.parameters;
+    let Parameters {
+        by, cursor, target, ..
+    } = &route.parameters;
     Ok(Request::Survey(Survey::Columns {
         by: by.clone(),
+        target: target.clone(),
         cursor: *cursor,
     }))
 }
@@ -802,12 +806,14 @@ mod tests {
                 "GET /v1/summary",
                 Request::Survey(Survey::Summary {
                     by: Grouping::Network,
+                    target: None,
                 }),
             ),
             (
-                "GET /v1/fleet?cursor=7&by=net24,net24",
+                "GET /v1/fleet?cursor=7&by=label:dc,net24&target=web-*",
                 Request::Survey(Survey::Columns {
-                    by: vec![Grouping::Network; 2],
+                    by: vec![Grouping::Label("dc".into()), Grouping::Network],
+                    target: Some("web-*".into()),
                     cursor: 7,
                 }),
             ),
@@ -857,6 +863,8 @@ mod tests {
             ("GET /v1/summary?by=rack", "", 400),
             ("GET /v1/summary?by=net24,net24", "", 400),
             ("GET /v1/fleet?by=", "", 400),
+            ("GET /v1/fleet?by=label:", "", 400),
+            ("GET /v1/fleet?by=label:a%20b", "", 400),
             ("GET /v1/fleet?cursor=x", "", 400),
             ("HEAD /v1/events", "", 405),
             ("GET /v1/commands", "", 405),

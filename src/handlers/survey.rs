@@ -15,11 +15,16 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use compact_str::CompactString;
+
+use crate::codec::target::Facts as _;
 use crate::handlers::context::Ctx;
-use crate::handlers::fleet::Fleet;
-use crate::handlers::fleet::host::{Host, Peer, Presence};
+use crate::handlers::directory::Directory;
+use crate::handlers::fleet::facts::HostFacts;
+use crate::handlers::fleet::host::{Host, Presence};
 use crate::handlers::request::Response;
-use crate::handlers::tasks::dispatch::not_now;
+use crate::handlers::tasks::dispatch::{Refusal, not_now};
+use crate::handlers::tasks::resolve::Resolution;
 use crate::handlers::view::Reason;
 use crate::ids::HostId;
 use crate::limits::{
@@ -35,11 +40,16 @@ const ROW_BYTES: usize = 24;
 pub(crate) const STATES: usize = 2 + Reason::ALL.len();
 
 /// Property by which hosts are grouped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grouping {
     /// The /24 of its IPv4 address, or the /64 of its IPv6 address.
     Network,
+    /// Its value of this label.
+    Label(String),
 }
+
+/// Label of the node that a host is connected to.
+pub const NODE_LABEL: &str = "sys.node";
 
 /// A survey that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,11 +58,15 @@ pub enum Survey {
     Summary {
         /// Property of the groups.
         by: Grouping,
+        /// The hosts; all if there is no target.
+        target: Option<String>,
     },
     /// A page of columns.
     Columns {
         /// Properties of one or two levels of groups.
         by: Vec<Grouping>,
+        /// The hosts; all if there is no target.
+        target: Option<String>,
         /// Start of the page; 0 is the beginning.
         cursor: u64,
     },
@@ -136,24 +150,29 @@ fn state_of(host: &Host) -> usize {
 }
 
 /// A group, before it has a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Group {
     None,
     V4([u8; 3]),
     V6([u8; 8]),
+    Text(CompactString),
 }
 
 impl Group {
-    fn of(host: &Host, by: Grouping) -> Self {
-        let peer = host.peer();
+    fn of(facts: &HostFacts<'_>, by: &Grouping) -> Self {
         match by {
-            Grouping::Network if peer == Peer::UNKNOWN => Self::None,
-            Grouping::Network => match peer.ip() {
-                IpAddr::V4(ip) => {
+            Grouping::Label(key) => {
+                let mut group = Self::None;
+                facts.label(key, &mut |value| group = Self::Text(value.into()));
+                group
+            }
+            Grouping::Network => match facts.ip() {
+                None => Self::None,
+                Some(IpAddr::V4(ip)) => {
                     let [a, b, c, _] = ip.octets();
                     Self::V4([a, b, c])
                 }
-                IpAddr::V6(ip) => {
+                Some(IpAddr::V6(ip)) => {
                     let mut prefix = [0; 8];
                     prefix.copy_from_slice(&ip.octets()[..8]);
                     Self::V6(prefix)
@@ -165,6 +184,7 @@ impl Group {
     fn name(self) -> String {
         match self {
             Self::None => String::new(),
+            Self::Text(text) => text.into(),
             Self::V4([a, b, c]) => format!("{}/24", Ipv4Addr::new(a, b, c, 0)),
             Self::V6(prefix) => {
                 let mut octets = [0; 16];
@@ -185,8 +205,12 @@ pub(crate) struct Surveys {
 #[derive(Debug)]
 struct Walk {
     requester: u64,
-    /// The next slot to be looked at.
+    /// Comparison with the target, if there is one.
+    resolution: Option<Resolution>,
+    /// The next slot to be looked at, without a target.
     slot: u32,
+    /// The terms of the target must match: it is the first page.
+    is_first: bool,
     found: Found,
 }
 
@@ -221,46 +245,53 @@ impl Surveys {
     }
 
     /// Begins a survey: its first step is taken at once.
+    ///
+    /// # Errors
+    /// No target, an unknown group, or too many surveys.
     pub(crate) fn begin(
         &mut self,
         cx: &mut Ctx<'_>,
-        fleet: &Fleet,
+        hosts: Directory<'_>,
         requester: u64,
         survey: Survey,
         max: usize,
-    ) {
+    ) -> Result<(), Refusal> {
         if self.line.len() >= SURVEYS_MAX {
-            return cx.respond(
-                requester,
-                not_now("too many surveys of the fleet are under way").into(),
-            );
+            return Err(not_now("too many surveys of the fleet are under way"));
         }
-        let (slot, found) = match survey {
-            Survey::Summary { by } => (0, Found::Summary(Counting::new(by))),
-            Survey::Columns { by, cursor } => {
+        let (slot, target, found) = match survey {
+            Survey::Summary { by, target } => (0, target, Found::Summary(Counting::new(by))),
+            Survey::Columns { by, target, cursor } => {
                 let slot = u32::try_from(cursor).unwrap_or(u32::MAX);
-                (slot, Found::Columns(Listing::new(by)))
+                (slot, target, Found::Columns(Listing::new(by)))
             }
         };
+        let resolution = target
+            .map(|text| Resolution::new(hosts, &text))
+            .transpose()?;
         self.line.push_front(Walk {
             requester,
+            resolution: resolution.map(|resolution| resolution.starting_at(slot)),
             slot,
+            is_first: slot == 0,
             found,
         });
-        self.step(cx, fleet, max);
+        self.step(cx, hosts, max);
+        Ok(())
     }
 
     /// Takes one step of the next survey: at most `max` hosts.
-    pub(crate) fn step(&mut self, cx: &mut Ctx<'_>, fleet: &Fleet, max: usize) {
+    pub(crate) fn step(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, max: usize) {
         let Some(mut walk) = self.line.pop_front() else {
             return;
         };
-        if walk.step(cx, fleet, max) {
-            let requester = walk.requester;
-            let answer = walk.found.finish(cx, fleet, walk.slot);
-            cx.respond(requester, answer);
-        } else {
-            self.line.push_back(walk);
+        match walk.step(cx, hosts, max) {
+            Ok(false) => self.line.push_back(walk),
+            Ok(true) => {
+                let answer = walk.found.finish(cx, hosts);
+                cx.respond(walk.requester, answer);
+            }
+            Err(refusal) => cx.respond(walk.requester, refusal.into()),
         }
     }
 
@@ -274,34 +305,51 @@ impl Surveys {
 
 impl Walk {
     /// Looks at most at `max` more slots. Returns whether these were the last.
-    fn step(&mut self, cx: &Ctx<'_>, fleet: &Fleet, max: usize) -> bool {
-        for _ in 0..max {
-            if self.slot as usize >= fleet.slots() {
-                return true;
-            }
-            let slot = self.slot;
-            self.slot += 1;
-            let Some(host) = fleet.host(slot) else {
-                continue;
-            };
-            match &mut self.found {
-                Found::Summary(counting) => counting.add(cx, slot, host),
-                Found::Columns(listing) => {
-                    listing.add(cx, host);
-                    if listing.is_full() {
-                        return true;
-                    }
+    ///
+    /// # Errors
+    /// A term of the target that matches nothing.
+    fn step(&mut self, cx: &Ctx<'_>, hosts: Directory<'_>, max: usize) -> Result<bool, Refusal> {
+        let found = &mut self.found;
+        let Some(resolution) = &mut self.resolution else {
+            for _ in 0..max {
+                if self.slot as usize >= hosts.slots() || found.is_full() {
+                    return Ok(true);
                 }
+                if let Some(facts) = hosts.facts(self.slot) {
+                    found.add(cx, self.slot, &facts);
+                }
+                self.slot += 1;
             }
+            return Ok(false);
+        };
+        // The first page compares all hosts, so that an error names a term without a match.
+        if !self.is_first && (found.is_full() || resolution.is_at_end(hosts)) {
+            return Ok(true);
         }
-        false
+        let is_over = resolution.step(hosts, max, |slot, facts| found.add(cx, slot, &facts));
+        match is_over {
+            Err(_) if !self.is_first => Ok(true),
+            is_over => is_over,
+        }
     }
 }
 
 impl Found {
-    fn finish(self, cx: &Ctx<'_>, fleet: &Fleet, slot: u32) -> Response {
+    fn add(&mut self, cx: &Ctx<'_>, slot: u32, facts: &HostFacts<'_>) {
         match self {
-            Self::Summary(counting) => Response::Summary(Box::new(counting.finish(cx, fleet))),
+            Self::Summary(counting) => counting.add(cx, slot, facts),
+            Self::Columns(listing) => listing.add(cx, slot, facts),
+        }
+    }
+
+    /// Returns whether nothing more is taken.
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Columns(listing) if listing.columns.next.is_some())
+    }
+
+    fn finish(self, cx: &Ctx<'_>, hosts: Directory<'_>) -> Response {
+        match self {
+            Self::Summary(counting) => Response::Summary(Box::new(counting.finish(cx, hosts))),
             Self::Columns(listing) => {
                 let mut columns = listing.columns;
                 for (level, groups) in columns.levels.iter_mut().zip(listing.groups) {
@@ -311,7 +359,6 @@ impl Found {
                     }
                 }
                 columns.at = cx.at.wall;
-                columns.next = ((slot as usize) < fleet.slots()).then_some(u64::from(slot));
                 Response::Columns(Box::new(columns))
             }
         }
@@ -334,11 +381,12 @@ impl Counting {
         }
     }
 
-    fn add(&mut self, cx: &Ctx<'_>, slot: u32, host: &Host) {
+    fn add(&mut self, cx: &Ctx<'_>, slot: u32, facts: &HostFacts<'_>) {
+        let host = facts.host;
         let state = state_of(host);
         let is_online = state == 0;
         self.states[state] += 1;
-        let group = self.groups.entry(Group::of(host, self.by)).or_default();
+        let group = self.groups.entry(Group::of(facts, &self.by)).or_default();
         if is_online {
             group.0 += 1;
         } else {
@@ -362,11 +410,12 @@ impl Counting {
         }
     }
 
-    fn finish(self, cx: &Ctx<'_>, fleet: &Fleet) -> Summary {
+    fn finish(self, cx: &Ctx<'_>, hosts: Directory<'_>) -> Summary {
         let mut groups: Vec<_> = self.groups.into_iter().collect();
         // The largest first, then in the order of their addresses.
-        groups
-            .sort_unstable_by_key(|(group, (online, offline))| (Reverse(online + offline), *group));
+        groups.sort_by_cached_key(|(group, (online, offline))| {
+            (Reverse(online + offline), group.clone())
+        });
         let others = groups.split_off(groups.len().min(SUMMARY_GROUPS_MAX));
         let rest = others
             .iter()
@@ -384,7 +433,7 @@ impl Counting {
         };
         let silent = self.silent.into_sorted_vec().into_iter();
         let silent = silent
-            .filter_map(|Reverse((silence, slot))| Some((fleet.host(slot)?.id(), silence / 1_000)));
+            .filter_map(|Reverse((silence, slot))| Some((hosts.facts(slot)?.id, silence / 1_000)));
         Summary {
             at: cx.at.wall,
             states: self.states,
@@ -413,27 +462,28 @@ impl Listing {
         }
     }
 
-    fn add(&mut self, cx: &Ctx<'_>, host: &Host) {
-        let id = host.id();
-        self.bytes += id.as_str().len() + ROW_BYTES;
+    fn add(&mut self, cx: &Ctx<'_>, slot: u32, facts: &HostFacts<'_>) {
         let columns = &mut self.columns;
-        columns.ids.push(id);
-        columns.states.push(state_of(host) as u8);
-        let silence = silence_of(cx, host).map(|ms| u32::try_from(ms / 1_000).unwrap_or(u32::MAX));
+        if columns.ids.len() >= FLEET_HOSTS_MAX || self.bytes >= FLEET_BYTES_MAX {
+            // The first host beyond the page.
+            columns.next.get_or_insert(u64::from(slot));
+            return;
+        }
+        self.bytes += facts.id.as_str().len() + ROW_BYTES;
+        columns.ids.push(facts.id.clone());
+        columns.states.push(state_of(facts.host) as u8);
+        let silence = silence_of(cx, facts.host);
+        let silence = silence.map(|ms| u32::try_from(ms / 1_000).unwrap_or(u32::MAX));
         columns.silences.push(silence);
         let levels = columns.levels.iter_mut().zip(&mut self.groups);
         for ((level, groups), by) in levels.zip(&self.by) {
             let new = groups.len() as u32;
-            let place = *groups.entry(Group::of(host, *by)).or_insert(new);
+            let place = *groups.entry(Group::of(facts, by)).or_insert(new);
             if place == new {
-                // The name of a network, in quotes.
+                // The name of the group, in quotes.
                 self.bytes += 24;
             }
             level.places.push(place);
         }
-    }
-
-    fn is_full(&self) -> bool {
-        self.columns.ids.len() >= FLEET_HOSTS_MAX || self.bytes >= FLEET_BYTES_MAX
     }
 }

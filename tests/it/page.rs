@@ -1,7 +1,7 @@
 //! The page, in a browser.
 
-use super::support::browser::{Browser, ENTER};
-use super::support::{Home, Host, Server, until_so};
+use super::support::browser::{Browser, DOWN, ENTER, ESCAPE, TAB};
+use super::support::{Home, Host, Server, http, until_so};
 
 const VIEWS: [&str; 7] = [
     "Overview", "Map", "Hosts", "Tasks", "Dispatch", "Devices", "Targets",
@@ -164,4 +164,74 @@ fn the_page_outlives_a_restart_of_the_server() {
     until_tile(&browser, "Online", "2");
     let banner = browser.script("return document.getElementById('banner').innerText");
     assert_eq!(banner, "");
+}
+
+#[test]
+fn a_task_is_sent_by_keyboard_after_its_plan() {
+    let home = Home::embedded();
+    let server = home.start();
+    let _hosts = ["web-1", "web-2", "db-1"].map(|id| Host::named(server.tcp, "127.0.7.4", id));
+    let browser = Browser::start("a_task_is_sent_by_keyboard_after_its_plan");
+    browser.open(&address(&server));
+    until_tile(&browser, "Online", "3");
+    // A host, from the list.
+    browser.keys("/");
+    until_title(&browser, "Hosts");
+    browser.until(
+        "the search",
+        "return document.activeElement.type === 'search'",
+    );
+    browser.keys("web-*");
+    browser.until_text("2 hosts.");
+    assert!(
+        browser.url().ends_with("#/hosts?target=web-*"),
+        "{}",
+        browser.url()
+    );
+    browser.keys(TAB);
+    browser.until(
+        "the list",
+        "document.querySelector('.grid').focus(); return document.activeElement.matches('.grid')",
+    );
+    browser.keys(DOWN);
+    browser.keys(ENTER);
+    until_title(&browser, "web-2");
+    browser.keys(ESCAPE);
+    until_title(&browser, "Hosts");
+    // A shared link shows the same hosts.
+    browser.open(&format!(
+        "{}?view=shared#/hosts?target=web-*",
+        address(&server)
+    ));
+    browser.until_text("2 hosts.");
+    browser.open(&format!(
+        "{}?view=wrong#/hosts?target=wbe-1",
+        address(&server)
+    ));
+    browser.until_text("wbe-1");
+    browser.until_text("web-1");
+
+    // A task: nothing is sent before the plan is confirmed.
+    browser.keys("5");
+    browser.keys(ESCAPE);
+    browser.open(&format!("{}?view=dispatch#/dispatch", address(&server)));
+    until_title(&browser, "Dispatch");
+    browser.until(
+        "the target",
+        "return document.activeElement.type === 'search'",
+    );
+    browser.keys("web-*");
+    browser.script("document.querySelector('fieldset input').focus()");
+    browser.keys(&format!("uptime{ENTER}"));
+    browser.until_text("web-[1-2]");
+    browser.until_text("Send to 2 hosts");
+    let tasks = http::get(server.http, "/v1/tasks").body;
+    assert_eq!(tasks, "{\"tasks\":[],\"next\":null}");
+    browser.until(
+        "the button",
+        "return document.activeElement.innerText === 'Send to 2 hosts'",
+    );
+    browser.keys(ENTER);
+    browser.until("the task", "return location.hash.startsWith('#/task/AC')");
+    browser.until_text("2 sent");
 }

@@ -26,7 +26,7 @@ function address() {
   return { name, rest, query: new URLSearchParams(query) };
 }
 
-let view = null, viewSignal = null, shownPath = null;
+let view = null, viewSignal = null, shownPath = null, visits = 0;
 function route() {
   const { name, rest, query } = address();
   const path = JSON.stringify([name, rest]);
@@ -36,6 +36,7 @@ function route() {
   }
   if (live.phase === 'token') return;
   if (view && path === shownPath && view.query) return view.query(query);
+  visits += 1;
   viewSignal?.abort();
   viewSignal = new AbortController();
   const arrived = shownPath !== null;
@@ -130,8 +131,14 @@ function help() {
 document.addEventListener('keydown', (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
   const field = event.target.closest('input, textarea, select');
-  if (event.key === 'Escape' && field) return field.blur();
-  if (event.key === 'Escape' && PARENT[address().name] && !document.querySelector('dialog')) return history.back();
+  const parent = PARENT[address().name];
+  // A browser would clear the field.
+  if (event.key === 'Escape' && field) { event.preventDefault(); return field.blur(); }
+  if (event.key === 'Escape' && parent && !document.querySelector('dialog')) {
+    // Back to the list as it was, unless the page was opened here.
+    if (visits > 1) history.back(); else location.hash = to([parent]);
+    return;
+  }
   if (field || live.phase === 'token' || document.querySelector('dialog')) return;
   if (event.key === '/') {
     event.preventDefault();

@@ -1,5 +1,5 @@
 // Dispatch: a form whose plan is always shown before anything is sent.
-import { fold, h, plural, safe, show, to } from './dom.js';
+import { count, fold, h, plural, safe, show, to } from './dom.js';
 import { Problem, ask, has, live } from './live.js';
 import { completions, targetField } from './hosts.js';
 
@@ -39,7 +39,7 @@ export function dispatch({ root, query, on, set, signal }) {
     h('div', { class: 'row' }, h('label', { class: 'grow' }, h('span', { class: 'label' }, 'Key of the task, used once'), key), h('label', null, h('span', { class: 'label' }, 'Hosts that are offline'), offline)),
     waves,
     h('div', null, h('button', { type: 'submit', class: 'first' }, 'Show the plan')));
-  waves.hidden = !has('/v1/plan');
+  waves.hidden = retry !== '' || !has('/v1/plan');
   show(root, null, h('div', { class: 'head' }, h('h1', null, 'Dispatch')), h('div', { class: 'stack' }, form, plan));
   show(plan, 'first', h('p', { class: 'empty' }, 'The plan appears here: which hosts, how many of them are offline, and in which order. Nothing is sent before you confirm it.'));
 
@@ -55,8 +55,7 @@ export function dispatch({ root, query, on, set, signal }) {
   /** The body of the request: the first command has the highest priority. */
   function body() {
     const list = texts(), wish = { key: key.value.trim() };
-    if (retry) wish.retry = retry;
-    else {
+    if (!retry) {
       wish.target = field.input.value.trim();
       wish.commands = Object.fromEntries(list.map((text, k) => [text, list.length - k]));
     }
@@ -80,7 +79,7 @@ export function dispatch({ root, query, on, set, signal }) {
     show(plan, null, h('p', { class: 'empty' }, 'Asking the server …'));
     let answer;
     try {
-      answer = await (has('/v1/plan') ? serverPlan() : ownPlan());
+      answer = await (retry ? retryPlan() : has('/v1/plan') ? serverPlan() : ownPlan());
     } catch (error) {
       if (!signal.aborted && mine === number) problem(error.message);
       return;
@@ -95,11 +94,10 @@ export function dispatch({ root, query, on, set, signal }) {
     const wish = body();
     const made = await ask('v1/plan', { method: 'POST', body: wish, signal });
     const total = made.hosts;
-    return { folded: made.folded, total, offline: made.offline, waves: made.waves ?? [], send: { ...wish, expect: total } };
+    return { folded: made.waves.map((wave) => wave.folded).join(','), total, offline: made.offline, waves: made.waves, send: { ...wish, expect: total } };
   }
   /** The plan where the server makes none: the hosts are named one by one. */
   async function ownPlan() {
-    if (retry) throw new Problem(0, 'this server cannot send a task again');
     const ids = [], away = [];
     let cursor = null;
     do {
@@ -112,9 +110,24 @@ export function dispatch({ root, query, on, set, signal }) {
     return { folded: fold([...ids, ...away]), total: ids.length + away.length, offline: away.length, waves: [], send: { key: wish.key, commands: wish.commands, hosts: queue ? [...ids, ...away] : ids, queue } };
   }
 
+  /** The hosts of a task that failed, were lost or did not answer, and its commands. */
+  async function retryPlan() {
+    const ids = [], page = `v1/tasks/${encodeURIComponent(retry)}?limit=1000`;
+    let cursor = null, commands_ = [];
+    do {
+      const view = await ask(cursor ? `${page}&cursor=${cursor}` : page, { signal });
+      commands_ = view.commands;
+      for (const [id, { state }] of Object.entries(view.hosts)) if (['failed', 'lost', 'unanswered'].includes(state)) ids.push(id);
+      cursor = view.next;
+    } while (cursor);
+    if (!ids.length) throw new Problem(0, 'no host of this task failed, was lost or did not answer');
+    const wish = body();
+    return { folded: fold(ids), total: ids.length, offline: null, waves: [], send: { key: wish.key, commands: Object.fromEntries(commands_), hosts: ids, queue: wish.offline === 'queue' } };
+  }
+
   function drawPlan() {
     const { folded, total, offline: away, waves: steps, send } = planned;
-    const queue = offline.value === 'queue', reached = queue ? total : total - away;
+    const queue = offline.value === 'queue', reached = queue ? total : total - (away ?? 0);
     const button = h('button', { type: 'button', class: 'first', disabled: reached === 0 }, `Send to ${plural(reached, 'host')}`);
     const said = h('p', { class: 'said', role: 'status' });
     button.addEventListener('click', async () => {
@@ -133,7 +146,7 @@ export function dispatch({ root, query, on, set, signal }) {
     });
     const size = (wave) => (typeof wave === 'number' ? wave : wave.hosts ?? wave.count ?? wave.size ?? 0);
     show(plan, null, h('h2', null, 'Plan'), h('dl', { class: 'facts' },
-      h('dt', null, 'Hosts'), h('dd', null, plural(total, 'host'), ': ', total - away, ' online, ', away, ' offline', away ? (queue ? ', which receive it when they return' : ', which are left out') : ''),
+      h('dt', null, 'Hosts'), h('dd', null, plural(total, 'host'), away === null ? '' : [': ', count(total - away), ' online, ', count(away), ' offline'], away ? (queue ? ', which receive it when they return' : ', which are left out') : ''),
       h('dt', null, 'Names'), h('dd', { class: 'mono' }, folded.length > 4000 ? `${folded.slice(0, 4000)} …` : folded || 'none'),
       retry ? null : [h('dt', null, 'Commands'), h('dd', null, texts().map((text, k) => h('div', null, `${k + 1}. `, h('code', null, text))))],
       steps.length > 1 ? [h('dt', null, 'Waves'), h('dd', null, steps.map((wave, k) => h('div', null, `${k + 1}. ${plural(size(wave), 'host')}`, wave.folded ? [': ', h('span', { class: 'mono' }, wave.folded)] : '')))] : null,

@@ -223,10 +223,13 @@ export function host({ root, rest, on, signal }) {
     show(labels, JSON.stringify([view.labels, view.label_sources]), h('h2', null, 'Labels'), named.length
       ? h('dl', { class: 'facts' }, named.map(([key, value]) => fact(key, [h('a', { href: to(['hosts'], { target: `${key}=${value}` }) }, value), h('span', { class: 'muted' }, view.label_sources?.[key] ? ` (${view.label_sources[key] === 'host' ? 'claimed by the host' : view.label_sources[key]})` : '')])))
       : h('p', { class: 'empty' }, 'None. ', h('code', null, `anthill label ${id} role=web`), ' sets one.'));
-    const turns = history?.history ?? history?.transitions ?? [];
+    // Where the server was away, nothing is known: such spans stand among the changes.
+    const turns = [...(history?.transitions ?? []), ...(history?.away ?? []).map(({ from, to }) => ({ at: from, to, state: 'away' }))]
+      .sort((x, y) => new Date(y.at) - new Date(x.at));
     past.hidden = !turns.length;
-    show(past, JSON.stringify(turns), h('h2', null, 'History'), h('table', { 'aria-label': 'History' }, h('tbody', null, turns.slice().sort((a, b) => new Date(b.at) - new Date(a.at)).map((turn) => h('tr', null,
-      h('td', { class: 'tight' }, when(turn.at)), h('td', null, tag(turn.state, turn.reason ? `${turn.state}, ${turn.reason}` : turn.state)))))));
+    show(past, JSON.stringify(turns), () => [h('h2', null, 'History'), h('table', { 'aria-label': 'History' }, h('tbody', null, turns.map((turn) => h('tr', null,
+      h('td', { class: 'tight' }, when(turn.at)), h('td', null, turn.state === 'away' ? h('span', { class: 'tag warn' }, mark('warn'), 'the server was away', turn.to ? [' for ', span((new Date(turn.to) - new Date(turn.at)) / 1000)] : '')
+        : tag(turn.state, turn.reason ? `${turn.state}, ${turn.reason}` : turn.state))))))]);
     const own = (events?.events ?? []).filter((event) => event.host === id && isTelling(event)).reverse().slice(0, 50);
     show(rows, JSON.stringify(own.map((event) => event.seq)), own.length ? own.map((event) => h('tr', null, h('td', { class: 'tight' }, when(event.at)), h('td', null, eventText(event)))) : h('tr', null, h('td', { class: 'muted' }, 'None since the server started.')));
     show(acts, view.state, h('a', { class: 'button', href: to(['dispatch'], { target: id }) }, 'Dispatch to it'),

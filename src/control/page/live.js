@@ -50,7 +50,7 @@ async function checked(answer, path) {
   if (answer.ok) return answer;
   let text = `${answer.status} for ${path}`;
   try { text = (await answer.json()).error ?? text; } catch { /* no JSON, as from a proxy */ }
-  if (answer.status === 401) { live.why = token() ? text : ''; phase('token'); }
+  if (answer.status === 401) { live.why = token() ? text : ''; phase('token'); connection?.abort(); }
   throw new Problem(answer.status, text);
 }
 
@@ -181,7 +181,11 @@ export async function run() {
       reload(0);
       const ended = follow(signal);
       const poll = setInterval(() => refresh(0), POLL_MS);
-      try { await ended; } finally { clearInterval(poll); }
+      try { await ended; } catch (error) {
+        if (error.status !== 503) throw error;
+        // Too many follow the events: the counts are fetched every few seconds all the same.
+        await new Promise((done) => { signal.addEventListener('abort', done); setTimeout(done, 15000); });
+      } finally { clearInterval(poll); }
     } catch (error) {
       if (live.phase === 'token') { await sleep(3600000); phase('starting'); continue; }
       if (document.hidden) continue;

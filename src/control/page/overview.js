@@ -1,5 +1,5 @@
 // Overview: how many hosts are online, what has been lost, and what is under way.
-import { bar, count, h, hostLink, keyed, plural, show, span, svg, table, tag, to, when } from './dom.js';
+import { bar, count, h, hostLink, keyed, now, plural, show, span, svg, table, tag, to, when } from './dom.js';
 import { ask, has, live } from './live.js';
 
 const REASONS = { closed: 'it closed its connection', reset: 'its connection broke', timeout: 'it was silent for too long', abnormal: 'it sent invalid data', lost: 'it did not return after a restart', unknown: 'since before this server started' };
@@ -21,14 +21,14 @@ function tile(label, value, note, word) {
 /** A curve of `[ms, online]`, with the spans in which nothing is known. */
 function spark(points, gaps) {
   const [from, until] = [points[0][0], points.at(-1)[0]];
-  const high = Math.max(1, ...points.map(([, n]) => n ?? 0));
+  const high = points.reduce((most, [, n]) => Math.max(most, n ?? 0), 1);
   const known = points.map(([, n]) => n).filter((n) => n != null);
-  const low = Math.min(...known), floor = Math.max(0, low - (high - low || high) * .25);
+  const low = known.reduce((least, n) => Math.min(least, n), high), floor = Math.max(0, low - (high - low || high) * .25);
   const x = (ms) => (ms - from) / (until - from || 1) * 1000, y = (n) => 68 - (n - floor) / (high - floor || 1) * 60;
   const runs = [[]];
   for (const [ms, n] of points) { if (n == null) runs.push([]); else runs.at(-1).push(`${x(ms).toFixed(1)},${y(n).toFixed(1)}`); }
   const lines = runs.filter((run) => run.length > 1);
-  return svg('svg', { class: 'spark', viewBox: '0 0 1000 72', preserveAspectRatio: 'none', role: 'img', 'aria-label': `Hosts online from ${count(points[0][1])} to ${count(points.at(-1)[1])}, at least ${count(low)}, at most ${count(high)}` },
+  return svg('svg', { class: 'spark', viewBox: '0 0 1000 72', preserveAspectRatio: 'none', role: 'img', 'aria-label': `Hosts online: now ${count(points.at(-1)[1])}, at least ${count(low)}, at most ${count(high)}` },
     gaps.map(([a, b]) => svg('rect', { class: 'away', x: x(a), y: 0, width: Math.max(2, x(b) - x(a)), height: 72 })),
     lines.map((run) => svg('polygon', { class: 'area', points: `${run[0].split(',')[0]},72 ${run.join(' ')} ${run.at(-1).split(',')[0]},72` })),
     lines.map((run) => svg('polyline', { class: 'line', points: run.join(' ') })));
@@ -49,6 +49,7 @@ export function eventText(event) {
     case 'answer': return [who, ' answered ', task];
     case 'progress': return [who, ': ', event.state, ' in ', task];
     case 'result': return [who, ' has finished ', h('code', null, event.command), ' of ', task];
+    case 'audit': return [event.by, ': ', event.what, task && [' ', task], event.target ? [' to ', h('span', { class: 'mono' }, event.target)] : '', event.count != null ? `, ${plural(event.count, 'host')}` : '', event.result === 'ok' ? '' : `: ${event.result}`];
     case 'device': return ['Device ', event.host, ': ', event.state, event.reason ? ` (${event.reason})` : ''];
     case 'reach': return ['Target ', event.host, ': ', event.state];
     default: return [event.event, event.host ? ': ' : '', who, event.reason ? ` (${event.reason})` : '', event.count ? ` ${count(event.count)}` : ''];
@@ -88,8 +89,10 @@ export function overview({ root, on, signal }) {
       tile('Open tasks', open ? h('a', { href: to(['tasks']) }, count(open)) : count(open), 'with a host that has not finished'),
       tile('Store', tag(health?.store ?? '–'), health?.status === 'ok' ? 'answers' : 'hosts are served meanwhile', true),
       nodes ? tile('Nodes', count(nodes.length), nodes.map((node) => node.name ?? node.id).join(', ')) : tile('Running for', span(health?.uptime_s ?? 0), `version ${health?.version ?? ''}`, true));
-    const points = history?.points.length > 1 ? history.points : live.samples;
-    const gaps = history?.gaps ?? [];
+    // The history has a count for each minute; what this page has seen itself is finer, and comes behind it.
+    const kept = history?.points.filter(([, n]) => n != null).length > 1;
+    const points = kept ? [...history.points, ...live.samples.filter(([ms]) => ms > history.points.at(-1)[0])] : live.samples;
+    const gaps = kept ? history.gaps.filter(([, until]) => until > points[0][0]).map(([a, b]) => [Math.max(a, points[0][0]), b]) : [];
     const length = points.length > 1 ? span((points.at(-1)[0] - points[0][0]) / 1000) : '';
     show(curve, null, h('h2', null, 'Online', h('span', { class: 'small muted' }, length ? ` · last ${length}` : ' · since this page was opened')),
       points.length > 1 ? spark(points, gaps) : h('div', { class: 'spark muted' }, 'The curve begins with the next summary.'),
@@ -143,13 +146,11 @@ export function overview({ root, on, signal }) {
 const OPEN = ['queued', 'sent', 'answered', 'working', 'held'];
 export const isOpen = (hosts) => OPEN.some((state) => hosts[state]);
 
-/** Points and gaps of `/v1/history`, of which the members are read leniently. */
+/** Points and gaps of `/v1/history`: one count a minute, null where nothing is known, and the spans without a server. */
 function curveOf(history) {
-  const points = (history.points ?? []).map((point) => Array.isArray(point) ? point : [Date.parse(point.at), point.online]);
-  const gaps = [];
-  points.forEach(([ms, n], i) => {
-    if (n != null) return;
-    if (gaps.at(-1)?.[1] === ms) gaps.at(-1)[1] = points[i + 1]?.[0] ?? ms; else gaps.push([points[i - 1]?.[0] ?? ms, points[i + 1]?.[0] ?? ms]);
-  });
-  return { points, gaps };
+  const from = Date.parse(history.from);
+  return {
+    points: history.online.map((n, i) => [from + i * history.step_s * 1000, n]),
+    gaps: history.away.map(({ from: a, to }) => [Date.parse(a), to ? Date.parse(to) : now()]),
+  };
 }

@@ -108,7 +108,7 @@ export function task({ root, rest, on, signal }) {
       rollout?.state === 'running' ? h('button', { type: 'button', onclick: () => act('pause') }, 'Pause') : null,
       rollout?.state === 'paused' ? h('button', { type: 'button', onclick: () => act('resume') }, 'Resume') : null,
       has('/v1/tasks/KEY/cancel') && (open || rollout?.state === 'paused') ? h('button', { type: 'button', class: 'danger', onclick: () => act('cancel') }, 'Cancel') : null,
-      failed && has('/v1/plan') ? h('a', { class: 'button', href: to(['dispatch'], { retry: key }) }, 'Retry the failed ones') : null);
+      failed ? h('a', { class: 'button', href: to(['dispatch'], { retry: key }) }, 'Retry the failed ones') : null);
     drawHosts(hosts);
     more.hidden = !next;
     drawGroups();
@@ -137,11 +137,11 @@ export function task({ root, rest, on, signal }) {
     for (const [command] of view.commands.slice(0, 20)) {
       let answer;
       try { answer = await ask(`${path}/groups?command=${encodeURIComponent(command)}`, { signal }); } catch { return; }
-      if (!answer.groups?.length) continue;
+      if (!answer.groups.length) continue;
       const [most, ...others] = answer.groups;
       const differ = others.reduce((sum, group) => sum + group.hosts, 0);
       parts.push(h('h2', null, h('code', null, command), h('span', { class: 'muted small' }, ` ${differ ? `${count(most.hosts)} agree, ${count(differ)} differ` : `${plural(most.hosts, 'host')} agree`}`)),
-        answer.groups.slice(0, 20).map((group) => h('details', { open: group === most }, h('summary', null, h('span', { class: 'mono' }, group.folded), ' ', h('span', { class: group.exit === 0 ? 'muted' : 'bad-text' }, `exit ${group.exit}, ${plural(group.hosts, 'host')}`)), block(group.output || '(no output)'))));
+        answer.groups.slice(0, 20).map((group) => h('details', { open: group === most }, h('summary', null, h('span', { class: 'mono' }, group.folded), ' ', h('span', { class: group.exit === 0 ? 'muted' : 'bad-text' }, `exit ${group.exit}, ${plural(group.hosts, 'host')}`)), block(group.output ?? `(${count(group.size)} bytes, not shown)`))));
     }
     outputs.hidden = !parts.length;
     show(outputs, parts.flat().map((part) => part.textContent).join(), parts);

@@ -37,7 +37,7 @@ impl Step<'_> {
             }
             Request::Survey(survey) => {
                 let max = HOSTS_PER_STEP_MAX;
-                return self.surveys.begin(cx, self.fleet, requester, survey, max);
+                self.surveys.begin(cx, hosts, requester, survey, max)
             }
             Request::Forget { host } => return self.ask_forget(requester, &host),
             Request::Label { host, changes } => {
@@ -66,7 +66,7 @@ impl Step<'_> {
         }
         let hosts = Directory::new(self.fleet, self.auth);
         self.tasks.go_on(&mut self.cx, hosts, max);
-        self.surveys.step(&mut self.cx, self.fleet, max);
+        self.surveys.step(&mut self.cx, hosts, max);
     }
 
     /// Resumes the tasks that the store knows, at its first connection.

@@ -40,6 +40,16 @@ impl Resolution {
         })
     }
 
+    /// Begins at `slot` instead of the first one.
+    pub(crate) fn starting_at(self, slot: u32) -> Self {
+        Self { slot, ..self }
+    }
+
+    /// Returns whether all slots have been compared.
+    pub(crate) fn is_at_end(&self, hosts: Directory<'_>) -> bool {
+        self.slot as usize >= hosts.slots()
+    }
+
     /// Compares at most `max` more slots, and calls `take` for each selected host. Returns whether
     /// these were the last.
     ///

@@ -6,11 +6,13 @@ use crate::limits::{HOSTS_PER_STEP_MAX, SURVEYS_MAX};
 
 const NETWORK: Survey = Survey::Summary {
     by: Grouping::Network,
+    target: None,
 };
 
 fn columns(cursor: u64) -> Survey {
     Survey::Columns {
         by: vec![Grouping::Network],
+        target: None,
         cursor,
     }
 }
@@ -144,4 +146,49 @@ fn a_survey_of_many_hosts_takes_steps() {
         let answer = world.answer_to(910_000 + requester).unwrap();
         assert_eq!(error(answer).0, ErrorKind::NotNow, "{requester}");
     }
+}
+
+#[test]
+fn a_survey_of_a_target_has_its_hosts_alone() {
+    let mut world = World::new();
+    for ip in ["10.0.1.1", "10.0.1.2", "10.0.2.1"] {
+        world.plain(ip);
+    }
+    let ask = |world: &mut World, target: &str, cursor: u64| {
+        world.asked(request::Request::Survey(Survey::Columns {
+            by: vec![Grouping::Label("sys.state".into()), Grouping::Network],
+            target: Some(target.into()),
+            cursor,
+        }))
+    };
+    let request::Response::Columns(page) = ask(&mut world, "10.0.1.0/24,sys.state=online", 0)
+    else {
+        panic!("it is answered");
+    };
+    let ids: Vec<_> = page.ids.iter().map(HostId::as_str).collect();
+    assert_eq!(ids, ["10.0.1.1", "10.0.1.2"]);
+    assert_eq!(page.levels[0].names, ["online"]);
+    assert_eq!(page.levels[1].names, ["10.0.1.0/24"]);
+    let request::Response::Columns(page) = ask(&mut world, "10.0.*", 1) else {
+        panic!("it is answered");
+    };
+    assert_eq!(page.ids.len(), 2, "from the cursor on");
+    for (target, part) in [
+        ("10.0.1.9", "'10.0.1.9'"),
+        ("@x", "'@x'"),
+        ("a,,b", "empty term"),
+    ] {
+        let (kind, text) = error(ask(&mut world, target, 0));
+        assert_eq!(kind, ErrorKind::Wrong, "{target}");
+        assert!(text.contains(part), "{text}");
+    }
+    let summary = Survey::Summary {
+        by: Grouping::Label("role".into()),
+        target: Some("10.0.2.*".into()),
+    };
+    let request::Response::Summary(summary) = world.asked(request::Request::Survey(summary)) else {
+        panic!("it is answered");
+    };
+    assert_eq!(summary.states[0], 1);
+    assert_eq!(summary.groups, [group("", 1, 0)]);
 }
