@@ -320,7 +320,7 @@ pub const NOTIFY_RECEIVERS_MAX: usize = 16;
 pub const NOTIFY_WORDS_MAX: usize = 64;
 /// Messages that wait for a receiver. A further one is dropped and logged.
 pub const NOTIFY_WAITING_MAX: usize = 64;
-/// Conditions that have to last before a receiver is told. A further one is told at once.
+/// Conditions that have to last before a receiver is notified. A further one is reported at once.
 pub const NOTIFY_LASTING_MAX: usize = 16_384;
 /// Events shown in one message. Further ones are counted.
 pub const NOTIFY_EVENTS_SHOWN_MAX: usize = 100;

@@ -82,6 +82,8 @@ pub enum Command {
     AkSim(AkSimArgs),
     /// Show the targets that a running server probes
     Reach(ReachArgs),
+    /// Check this machine, the configuration, the store and a running server; name what mends them
+    Doctor(DoctorArgs),
     /// Ask a running server for its health: exit status 0 while its loop turns, else 1
     Health(HealthArgs),
     /// Check the configuration, and print the values in force
@@ -545,6 +547,18 @@ pub struct TopArgs {
 #[derive(Args)]
 pub struct ReachArgs {
     /// Print the server's JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// Options of `doctor`.
+#[derive(Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -23,6 +23,7 @@ mod complete;
 mod confirm;
 mod console;
 mod dispatch;
+mod doctor;
 mod events;
 mod forget;
 mod groups;
@@ -100,6 +101,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Parsed::Run(Command::Ak(args)) => ak::run(&args),
         Parsed::Run(Command::AkSim(args)) => ak_sim::run(&args),
         Parsed::Run(Command::Reach(args)) => reach::run(&args),
+        Parsed::Run(Command::Doctor(args)) => doctor::run(&args),
         Parsed::Run(Command::Health(args)) => health::run(&args),
         Parsed::Run(Command::CheckConfig(args)) => check::run(&args),
         Parsed::Run(Command::Keygen(args)) => keygen::run(&args),

@@ -56,7 +56,7 @@ fn spawn(run: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     }
 }
 
-/// A receiver: what it is told, and the queue to its thread.
+/// A receiver: its messages, and the queue to its thread.
 struct Outlet {
     digest: Digest,
     messages: Sender<String>,
@@ -77,7 +77,7 @@ fn watch(events: &Events, outlets: &mut [Outlet]) {
         };
         let now = Instant::now();
         if events.missed() > missed {
-            log::warn!(target: LOG, "{} events came too fast and are not told", events.missed() - missed);
+            log::warn!(target: LOG, "{} events came too fast and are not reported", events.missed() - missed);
             missed = events.missed();
         }
         for outlet in &mut *outlets {

@@ -14,7 +14,7 @@ use crate::server::{ServeError, Server};
 
 use super::Failure;
 
-/// Longest interval between two states that the service manager is told.
+/// Longest interval between two status messages to the service manager.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Takes the sockets that the service manager has bound. To be called once, before anything else

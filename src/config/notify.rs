@@ -14,7 +14,7 @@ use crate::time::Span;
 
 const DAY_S: f64 = 86_400.0;
 
-/// Events that a receiver may be told of.
+/// Events that a receiver may subscribe to.
 pub const NOTIFY_EVENTS: [&str; 6] = [
     "offline",
     "mass-offline",
@@ -31,7 +31,7 @@ pub struct Receiver {
     pub channel: Channel,
     /// `events`: of [`NOTIFY_EVENTS`]. Default: all.
     pub events: Vec<&'static str>,
-    /// `for_s`: an `offline`, `device` or `reach` is told only if it lasts that long. Default: 0.
+    /// `for_s`: an `offline`, `device` or `reach` is reported only if it lasts that long. Default: 0.
     pub lasting: Span,
     /// `group_s`: events within this time are one message. Default: 5.
     pub group: Span,
@@ -160,7 +160,7 @@ fn secret(v: &Value<'_>, path: &std::path::Path) -> Result<Secret, ConfigError> 
     }
 }
 
-/// The entry as it stands in the file.
+/// Returns the entry in the form of the file.
 pub(super) fn to_json(receiver: &Receiver) -> Json {
     let mut entry = json!({
         "events": receiver.events,

@@ -144,7 +144,7 @@ keys! {
         "Targets that the server probes: see [below](#targets)";
     "notify" = notify, RESTART,
         shown("a list, at most 16", notify::receivers, |all| all.iter().map(notify::to_json).collect()),
-        "Commands and webhooks that are told of events: see [below](#notifications)";
+        "Commands and webhooks that receive events: see [below](#notifications)";
     "log.level" = log.level, RELOADED, word(),
         "Lowest level that is logged";
     "log.file" = log.file, RELOADED, or_null(plain("path", read::path)),

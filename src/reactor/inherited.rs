@@ -77,7 +77,7 @@ impl Inherited {
         Ok(found)
     }
 
-    /// Returns whether there is none.
+    /// Returns whether no socket was inherited.
     pub fn is_empty(&self) -> bool {
         self.tcp.is_none() && self.udp.is_none() && self.http.is_none()
     }

@@ -18,6 +18,7 @@ mod crash;
 mod crowd;
 mod dispatch;
 mod dispatch_faults;
+mod doctor;
 mod faults;
 mod frames;
 mod groups;

@@ -33,7 +33,7 @@ struct Group {
 
 /// Meaning of an event for notifications.
 enum Meaning {
-    /// It is told.
+    /// A notification is due.
     Told(&'static str),
     /// It begins a condition of this subject.
     Begins(&'static str, String),
@@ -68,7 +68,7 @@ impl Digest {
                 if self.lasting.contains_key(&subject) {
                     // It has begun with its first event.
                 } else if lasting.is_zero() || self.lasting.len() >= NOTIFY_LASTING_MAX {
-                    // Beyond the bound it is told at once rather than never.
+                    // Beyond the bound it is reported at once rather than never.
                     self.add(name, text, now);
                 } else {
                     self.begin(subject, (now + lasting, text, name));
