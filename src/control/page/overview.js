@@ -88,7 +88,7 @@ export function overview({ root, on, signal }) {
       tile('Lost in the last hour', count(summary.lost_1h), 'and still offline'),
       tile('Open tasks', open ? h('a', { href: to(['tasks']) }, count(open)) : count(open), 'with a host that has not finished'),
       tile('Store', tag(health?.store ?? '–'), health?.status === 'ok' ? 'answers' : 'hosts are served meanwhile', true),
-      nodes ? tile('Nodes', count(nodes.length), nodes.map((node) => node.name ?? node.id).join(', ')) : tile('Running for', span(health?.uptime_s ?? 0), `version ${health?.version ?? ''}`, true));
+      nodes ? tile('Nodes', count(nodes.length), nodes.map((node) => (node.state === 'up' ? node.name : `${node.name} ${node.state}`)).join(', ')) : tile('Running for', span(health?.uptime_s ?? 0), `version ${health?.version ?? ''}`, true));
     // The history has a count for each minute; what this page has seen itself is finer, and comes behind it.
     const kept = history?.points.filter(([, n]) => n != null).length > 1;
     const points = kept ? [...history.points, ...live.samples.filter(([ms]) => ms > history.points.at(-1)[0])] : live.samples;
