@@ -15,11 +15,12 @@ export function map({ root, query, on, set, signal }) {
 
   const field = targetField({ value: target, changed: (text) => { if (text !== target) { target = text; remember(); fetchAll(); } }, options: completions });
   const grouping = h('select', { 'aria-label': 'Group by' }, GROUPINGS.map(([value, name]) => h('option', { value }, name)));
-  const key = h('input', { type: 'text', 'aria-label': 'Label key', placeholder: 'dc', size: 8, class: 'mono' });
+  const key = h('input', { type: 'text', placeholder: 'dc', class: 'mono' });
+  const keyField = h('label', { class: 'key' }, h('span', { class: 'label' }, 'Label key'), key);
   const colouring = h('select', { 'aria-label': 'Colour by' }, h('option', { value: 'state' }, 'State'), h('option', { value: 'silence' }, 'Silence'));
   const selects = () => {
     grouping.value = by.startsWith('label') ? 'label' : by;
-    key.hidden = !by.startsWith('label');
+    keyField.hidden = !by.startsWith('label');
     key.value = by.startsWith('label:') ? by.slice(6) : '';
     colouring.value = colour;
   };
@@ -37,7 +38,7 @@ export function map({ root, query, on, set, signal }) {
   none.hidden = true;
   const body = h('div', { class: 'map' }, board, side);
   show(root, null, h('div', { class: 'head' }, h('h1', null, 'Map')),
-    h('div', { class: 'tools' }, field.element, h('label', null, h('span', { class: 'label' }, 'Group by'), grouping), key, h('label', null, h('span', { class: 'label' }, 'Colour by'), colouring)),
+    h('div', { class: 'tools' }, field.element, h('label', null, h('span', { class: 'label' }, 'Group by'), grouping), keyField, h('label', null, h('span', { class: 'label' }, 'Colour by'), colouring)),
     field.said, body, none);
 
   function legend() {
