@@ -25,15 +25,7 @@ fn equal_outputs_are_shown_once(home: Home) {
             fs::write(dir.join("out"), output).unwrap();
             fs::write(dir.join("allow.json"), json!(["cat out"]).to_string()).unwrap();
             let id = format!("web-{number}");
-            let args = [
-                "--id",
-                &id,
-                "--push",
-                "--state",
-                "state",
-                "--allow",
-                "allow.json",
-            ];
+            let args = ["--id", &id, "--push", "--state", "state"];
             Agent::start(&dir, &server.tcp.to_string(), &args)
         })
         .collect();
