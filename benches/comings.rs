@@ -159,6 +159,7 @@ fn comings(hosts: u32) -> Vec<Op> {
             host: host(number),
             peer: ([127, 0, 0, 1], 40_000).into(),
             keyed: false,
+            hold: anthill::store::op::Hold::Claim { boot: None },
             since: AT,
             event: stamp(1),
         }))
@@ -169,7 +170,7 @@ fn comings(hosts: u32) -> Vec<Op> {
 fn goings(claimed: &[Outcome]) -> Vec<Op> {
     let offline = |(number, outcome): (u32, &Outcome)| {
         let Outcome::Presence {
-            settled: Settled::Claimed { epoch },
+            settled: Settled::Claimed { epoch, .. },
             ..
         } = outcome
         else {

@@ -85,7 +85,7 @@ fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
             let outcome = match op {
                 Op::Online(op) => Outcome::Presence {
                     ticket: op.ticket,
-                    settled: Settled::Claimed { epoch: 1 },
+                    settled: Settled::claimed(1),
                 },
                 Op::Seen(_) => Outcome::Seen,
                 Op::Audit(_) => Outcome::Audited,

@@ -52,7 +52,7 @@ fn run(store: &mut dyn Backend, ops: &[Op]) -> Vec<Outcome> {
 fn epoch(outcome: &Outcome) -> u64 {
     match outcome {
         Outcome::Presence {
-            settled: Settled::Claimed { epoch },
+            settled: Settled::Claimed { epoch, .. },
             ..
         } => *epoch,
         other => panic!("no claim: {other:?}"),
@@ -68,6 +68,7 @@ fn come_and_go(store: &mut dyn Backend, hosts: u32) {
             host: host(number),
             peer: (Ipv4Addr::LOCALHOST, 40_000).into(),
             keyed: false,
+            hold: anthill::store::op::Hold::Claim { boot: None },
             since: AT,
             event: Some(stamp(1)),
         }))

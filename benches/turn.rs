@@ -87,7 +87,7 @@ fn fleet(hosts: u32) -> Core {
         let batch = core.pull(AT, 4_096);
         for op in batch.into_iter().flat_map(|batch| batch.ops) {
             if let Op::Online(op) = op {
-                let settled = Settled::Claimed { epoch: 1 };
+                let settled = Settled::claimed(1);
                 let ticket = op.ticket;
                 let outcome = Outcome::Presence { ticket, settled };
                 let _ = core.handle(AT, Input::Outcome(outcome), &mut fx);

@@ -110,7 +110,7 @@ fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
         for op in batch.into_iter().flat_map(|batch| batch.ops) {
             match op {
                 Op::Online(op) => {
-                    let (ticket, settled) = (op.ticket, Settled::Claimed { epoch: 1 });
+                    let (ticket, settled) = (op.ticket, Settled::claimed(1));
                     tell(core, Outcome::Presence { ticket, settled }, fx);
                 }
                 Op::Seen(_) => tell(core, Outcome::Seen, fx),

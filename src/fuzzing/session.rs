@@ -295,7 +295,7 @@ impl World {
                 let epoch = self.epoch;
                 Outcome::Presence {
                     ticket: op.ticket,
-                    settled: Settled::Claimed { epoch },
+                    settled: Settled::claimed(epoch),
                 }
             }
             Op::Offline(op) => Outcome::Presence {

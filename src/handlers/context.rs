@@ -19,9 +19,22 @@ pub(crate) struct Env {
     pub(crate) rules: Rules,
     pub(crate) stats: Stats,
     pub(crate) store: StoreState,
+    pub(crate) nodes: Nodes,
     /// Number of the next event.
     pub(crate) seq: u64,
     pub(crate) stopping: bool,
+}
+
+/// Nodes that share the store with this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Nodes {
+    /// The store cannot be shared, or has not been reached yet.
+    #[default]
+    Unshared,
+    /// This node is the only one.
+    Alone,
+    /// There are others.
+    Several,
 }
 
 /// State of the store.
@@ -53,6 +66,7 @@ pub(crate) struct Ctx<'a> {
     pub(crate) rules: &'a Rules,
     pub(crate) stats: &'a mut Stats,
     pub(crate) store: &'a mut StoreState,
+    pub(crate) nodes: &'a mut Nodes,
     pub(crate) fx: &'a mut Effects,
     pub(crate) stopping: bool,
     seq: &'a mut u64,
@@ -65,6 +79,7 @@ impl<'a> Ctx<'a> {
             rules: &env.rules,
             stats: &mut env.stats,
             store: &mut env.store,
+            nodes: &mut env.nodes,
             fx,
             stopping: env.stopping,
             seq: &mut env.seq,
@@ -75,6 +90,21 @@ impl<'a> Ctx<'a> {
 impl Ctx<'_> {
     pub(crate) fn is_store_up(&self) -> bool {
         self.store.is_up()
+    }
+
+    /// Returns whether other nodes share the store.
+    pub(crate) fn has_other_nodes(&self) -> bool {
+        *self.nodes == Nodes::Several
+    }
+
+    /// Returns whether a host that goes offline is reported only after the store has confirmed that
+    /// its claim was this node's. A node that is alone does not wait for a store that is away.
+    pub(crate) fn reports_wait(&self) -> bool {
+        match *self.nodes {
+            Nodes::Unshared => false,
+            Nodes::Alone => self.is_store_up(),
+            Nodes::Several => true,
+        }
     }
 
     /// Returns whether the store has never been available, so that the tasks are not known.

@@ -10,7 +10,7 @@ use crate::store::op::{Batch, Notice, Reason};
 use crate::time::{Instant, Span};
 
 use super::auth::{Auth, Nonces};
-use super::context::{Ctx, Env, StoreState};
+use super::context::{Ctx, Env, Nodes, StoreState};
 use super::deadline_cache::DeadlineCache;
 use super::effect::{AuditRecord, Effect, Effects, EventKind};
 use super::fleet::Fleet;
@@ -106,6 +106,7 @@ impl Core {
                 rules,
                 stats: Stats::default(),
                 store: StoreState::Starting,
+                nodes: Nodes::default(),
                 seq,
                 stopping: false,
             },

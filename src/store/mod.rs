@@ -177,6 +177,17 @@ pub enum Lease {
     },
 }
 
+/// The other nodes of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodesSeen {
+    /// Whether there are others that may hold hosts; `None` if the store cannot be shared.
+    pub are_several: Option<bool>,
+    /// Others hold their leases.
+    pub are_live: bool,
+    /// Those without a lease that have left hosts or tasks.
+    pub silent: Vec<String>,
+}
+
 /// Position in a reading of all hosts or tasks. Opaque to the worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HeldCursor {
@@ -265,23 +276,24 @@ pub trait Backend: Send {
     /// When the store is unavailable.
     fn sweep(&mut self, now: UnixMs) -> Result<(), StoreError>;
 
-    /// Names of other nodes without a lease that have left hosts or tasks to take over. Deletes the
-    /// names of nodes that have been gone for longer than records are kept.
+    /// Looks at the other nodes. Deletes the names of nodes that have been gone for longer than records
+    /// are kept.
     ///
     /// # Errors
     /// When the store is unavailable.
-    fn silent_nodes(&mut self, _now: UnixMs) -> Result<Vec<String>, StoreError> {
-        Ok(Vec::new())
+    fn look_at_nodes(&mut self, _now: UnixMs) -> Result<NodesSeen, StoreError> {
+        Ok(NodesSeen::default())
     }
 
-    /// Takes over the next page of the hosts that `node`, which is gone, holds, and appends them.
-    /// Returns whether there may be more.
+    /// Ends the next page of the hosts that `node`, which is gone, holds, as lost, and appends those
+    /// that were ended. Returns whether there may be more.
     ///
     /// # Errors
     /// When the store is unavailable.
-    fn take_over_hosts(
+    fn end_hosts(
         &mut self,
         _node: &str,
+        _now: UnixMs,
         _hosts: &mut Vec<HeldHost>,
     ) -> Result<bool, StoreError> {
         Ok(false)

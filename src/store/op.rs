@@ -225,10 +225,33 @@ pub struct Online {
     pub keyed: bool,
     /// Time of coming online.
     pub since: UnixMs,
+    /// Claim or renewal.
+    pub hold: Hold,
     /// Its event; none when the host was online before and is only rewritten.
     pub event: Option<Stamp>,
     /// Transitions before this one, to be added to the stored ones.
     pub history: Vec<Transition>,
+}
+
+/// How a node holds a host that it writes as online.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The host has connected: it is claimed, also from another node.
+    Claim {
+        /// Identifier of its process, if it gave one.
+        boot: Option<Box<str>>,
+    },
+    /// The host is connected, and its claim is renewed.
+    Renew {
+        /// Epoch that the store returned last.
+        epoch: u64,
+    },
+    /// The host is held over a restart and is not connected: its claim is renewed, and is not taken
+    /// again if it was given up. Under epoch 0 a host without a claim is adopted.
+    Keep {
+        /// Epoch that the store returned last.
+        epoch: u64,
+    },
 }
 
 /// A host is offline.
@@ -477,8 +500,14 @@ pub enum Outcome {
         /// The store may have lost its data: the node's own set, or its lease, was missing.
         lost_data: bool,
     },
-    /// Hosts of a node that is gone, which this node holds now.
-    Inherited(Vec<HeldHost>),
+    /// Whether other nodes share the store: before each `Up`, and when it changes. A store that cannot
+    /// be shared does not say.
+    Nodes {
+        /// There are others.
+        are_several: bool,
+    },
+    /// Hosts of a node that is gone, which were ended as lost.
+    Ended(Vec<HeldHost>),
     /// Tasks of a node that is gone, which belong to this node now.
     InheritedTasks(Vec<HeldTask>),
     /// The foreign lease found at the start was not renewed, and is ours now.
@@ -537,6 +566,35 @@ pub enum Settled {
     Claimed {
         /// The new epoch.
         epoch: u64,
+        /// Another node held it.
+        moved: bool,
+        /// Its process is another one than the stored one.
+        restarted: bool,
+        /// It has proved a key, at any node and time.
+        keyed: bool,
+    },
+    /// The claim is this node's, under this epoch.
+    Renewed {
+        /// The epoch.
+        epoch: u64,
+    },
+    /// The claim had been given up and is this node's again. The host was shown as offline, and the
+    /// operation had no event.
+    Returned {
+        /// The new epoch.
+        epoch: u64,
+    },
+    /// The host belongs to another node, or to none any more; nothing was written. Also the result of
+    /// an `Offline` of a host that another node holds.
+    Foreign {
+        /// No node holds it.
+        is_free: bool,
+    },
+    /// Nodes have taken the host from each other too often: the claim is refused for a while, and
+    /// the node that holds it keeps it.
+    Contested {
+        /// The refusals begin.
+        is_first: bool,
     },
     /// The claim is given up, and the host is shown as offline.
     Released,
@@ -544,6 +602,19 @@ pub enum Settled {
     NotOurs,
     /// The store refuses it, for example for a key of the wrong type. Some keys may be written.
     Refused(String),
+}
+
+impl Settled {
+    /// The result of a claim of a host that no other node held.
+    #[must_use]
+    pub const fn claimed(epoch: u64) -> Self {
+        Self::Claimed {
+            epoch,
+            moved: false,
+            restarted: false,
+            keyed: false,
+        }
+    }
 }
 
 /// A stored host.

@@ -215,6 +215,8 @@ pub mod field {
     pub const KEYED: &str = "keyed";
     /// The labels that it claims, as JSON; absent if there are none.
     pub const LABELS: &str = "labels";
+    /// Identifier of its process, if it gave one.
+    pub const BOOT: &str = "boot";
 }
 
 /// Fields of the hash [`node_info`].

@@ -30,6 +30,7 @@ mod keys;
 mod labels;
 mod many_hosts;
 mod names;
+mod nodes;
 mod notify;
 mod outage;
 mod page;

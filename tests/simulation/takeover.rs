@@ -283,7 +283,7 @@ impl Takeovers {
         let settled = match self.dice.below(8) {
             0 => Settled::Refused("WRONGTYPE".to_owned()),
             1 if !online => Settled::NotOurs,
-            _ if online => Settled::Claimed { epoch },
+            _ if online => Settled::claimed(epoch),
             _ => Settled::Released,
         };
         self.input(Input::Outcome(Outcome::Presence { ticket, settled }));

@@ -42,6 +42,7 @@ impl Fleet {
         self.unannounced.remove(slot);
         self.labels.forget(slot);
         self.history.forget(slot);
+        self.need_not_report(slot);
         self.hosts.remove(slot);
     }
 
@@ -92,5 +93,6 @@ impl Fleet {
 /// store does not have it as online. While the store is unavailable its return corrects that.
 pub(crate) fn may_be_forgotten(host: &Host, is_store_up: bool) -> bool {
     let is_wrong = host.has(Marks::TOLD_ONLINE) || host.has(Marks::IN_DOUBT);
+    let is_wrong = is_wrong || host.is_unreported();
     !(host.has(Marks::IN_FLIGHT) || (is_store_up && is_wrong))
 }

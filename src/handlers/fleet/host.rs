@@ -24,8 +24,8 @@ pub struct Host {
     /// Time at which it went offline, if it did so since the start and is not back; while it is
     /// online, time of its last datagram. Zero: never.
     moved: Instant,
-    /// The epoch of our claim.
-    pub epoch: u64,
+    /// Epoch of its claim in the lower bits, and above it [`NEEDS_CLAIM`] and [`UNREPORTED`].
+    claim: u64,
     extra: Option<Box<Extra>>,
     /// The name of a plain IPv4 host.
     address: Ipv4Addr,
@@ -42,6 +42,13 @@ pub struct Host {
 
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Option<Host>>() <= 56, "there may be a million");
+
+/// It has connected since this node claimed it last.
+const NEEDS_CLAIM: u64 = 1 << 63;
+/// Its going offline is reported once the store has confirmed that its claim was this node's.
+const UNREPORTED: u64 = 1 << 62;
+/// An epoch, which never reaches the bits above.
+const EPOCH: u64 = UNREPORTED - 1;
 
 /// Properties of a host: bits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,7 +230,7 @@ impl Host {
             since: UnixMs(0),
             seen: UnixMs(0),
             moved: Instant::ZERO,
-            epoch: 0,
+            claim: 0,
         }
     }
 
@@ -336,6 +343,39 @@ impl Host {
         if port != self.udp() {
             self.extra_mut().udp = port;
         }
+    }
+
+    /// Epoch of this node's last claim; 0 if there is none, or its epoch is not known.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.claim & EPOCH
+    }
+
+    /// The store has returned this epoch.
+    pub const fn set_epoch(&mut self, epoch: u64) {
+        self.claim = (self.claim & !EPOCH) | (epoch & EPOCH);
+    }
+
+    /// Returns whether it has connected since this node claimed it last.
+    #[must_use]
+    pub const fn needs_claim(&self) -> bool {
+        self.claim & NEEDS_CLAIM != 0
+    }
+
+    /// It has connected, or is being claimed for that.
+    pub const fn set_needs_claim(&mut self, to: bool) {
+        self.claim = (self.claim & !NEEDS_CLAIM) | if to { NEEDS_CLAIM } else { 0 };
+    }
+
+    /// Returns whether its going offline is still to be reported.
+    #[must_use]
+    pub const fn is_unreported(&self) -> bool {
+        self.claim & UNREPORTED != 0
+    }
+
+    /// Its going offline is to be reported later, or need not be any more.
+    pub const fn set_unreported(&mut self, to: bool) {
+        self.claim = (self.claim & !UNREPORTED) | if to { UNREPORTED } else { 0 };
     }
 
     /// Returns whether the mark is set.

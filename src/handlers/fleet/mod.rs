@@ -59,6 +59,8 @@ pub(crate) struct Fleet {
     labels: Labels,
     /// Past transitions.
     history: History,
+    /// Number of hosts whose going offline is still to be reported.
+    unreported: u64,
 }
 
 /// The hosts held from before a restart.
@@ -88,6 +90,7 @@ impl Fleet {
             inherited: Inherited::default(),
             labels: Labels::default(),
             history: History::default(),
+            unreported: 0,
         }
     }
 

@@ -8,7 +8,7 @@ use crate::handlers::fleet::Fleet;
 use crate::handlers::fleet::host::{Marks, Peer, Presence, Rest};
 use crate::handlers::fleet::labels::{VERSION, check_label};
 use crate::ids::{ConnId, HostId};
-use crate::store::op::{HeldHost, LabelPlace, Reason};
+use crate::store::op::{HeldHost, LabelPlace, Reason, Stamp};
 use crate::time::{Instant, UnixMs};
 
 /// A connection has become one of a host's.
@@ -45,8 +45,6 @@ pub(crate) struct WentOffline {
     pub(crate) event: Option<u64>,
     /// It had never stayed for a timeout, and has proved no key.
     pub(crate) is_brief: bool,
-    /// Number of hosts that went offline together, if that is to be reported now.
-    pub(crate) mass_offline: Option<u64>,
 }
 
 /// The deadline of a connection.
@@ -92,12 +90,16 @@ impl Fleet {
             host.set_presence(Presence::Online, None);
             cx.stats.hosts_inherited -= 1;
         }
+        let moved = identified && before != peer;
+        if was != Presence::Online || moved {
+            host.set_needs_claim(true);
+        }
         if before.ip() != peer.ip() || before == Peer::UNKNOWN {
             self.refresh_labels(slot);
         }
         Some(Attached {
             was,
-            moved: identified && before != peer,
+            moved,
             replaced: older.map(|older| (older, asks)),
         })
     }
@@ -138,7 +140,7 @@ impl Fleet {
         let own = own.filter(|(key, _)| check_label(key, None).is_ok());
         let is_changed = self.labels.claim(slot, own.chain(version));
         // A new host has no record yet.
-        let is_stored = self.hosts.get(slot).is_some_and(|host| host.epoch > 0);
+        let is_stored = self.hosts.get(slot).is_some_and(|host| host.epoch() > 0);
         if is_changed && is_stored {
             self.labels.write(slot, LabelPlace::Host);
         }
@@ -166,8 +168,13 @@ impl Fleet {
         Some(SessionEnded { slot, is_last })
     }
 
-    /// Makes a host online.
-    pub(crate) fn come_online(&mut self, cx: &mut Ctx<'_>, slot: u32) -> Option<CameOnline> {
+    /// Makes a host online. Its event `waits` while that of its going offline does.
+    pub(crate) fn come_online(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        slot: u32,
+        waits: bool,
+    ) -> Option<CameOnline> {
         let stamp = cx.stamp();
         self.note_transition(slot);
         let host = self.hosts.get_mut(slot)?;
@@ -178,8 +185,12 @@ impl Fleet {
         host.set_presence(Presence::Online, None);
         host.since = cx.at.wall;
         host.seen = cx.at.wall;
-        cx.stats.onlines += 1;
         cx.stats.hosts_online += 1;
+        cx.stats.onlines += 1;
+        if waits {
+            let event = Some(stamp.seq);
+            return Some(CameOnline { event });
+        }
         if !lasting {
             self.arrivals.came(cx.at.now, cx.at.wall);
             if !self.newcomers.may_tell(host.peer().ip(), cx.at.now) {
@@ -194,7 +205,18 @@ impl Fleet {
         Some(CameOnline { event })
     }
 
-    /// Takes a host offline. It stays `in_doubt` while the store may still write it as online.
+    /// Reports that a host is online, where that waited for the store.
+    pub(crate) fn report_online(&self, cx: &mut Ctx<'_>, slot: u32, stamp: Stamp) {
+        let Some(host) = self.hosts.get(slot) else {
+            return;
+        };
+        let from = host.peer().address();
+        let (passing, host) = (!host.has(Marks::LASTING), host.id());
+        cx.tell_about(stamp, EventKind::Online { host, from }, passing);
+    }
+
+    /// Takes a host offline, without a report. It stays `in_doubt` while the store may still write it
+    /// as online.
     pub(crate) fn go_offline(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -202,7 +224,6 @@ impl Fleet {
         reason: Reason,
         in_doubt: bool,
     ) -> Option<WentOffline> {
-        let stamp = cx.stamp();
         self.note_transition(slot);
         let host = self.hosts.get_mut(slot)?;
         if host.presence == Presence::Inherited {
@@ -223,29 +244,83 @@ impl Fleet {
         if let Some(rest) = host.rest_mut() {
             forget_inventory(rest);
         }
-        cx.stats.offlines[reason as usize] += 1;
+        self.unreported += u64::from(!host.is_unreported());
+        host.set_unreported(true);
         cx.stats.hosts_online -= 1;
         let id = host.id();
-        if is_announced {
-            let host = id.clone();
-            cx.tell_about(stamp, EventKind::Offline { host, reason }, !lasting);
-        }
         if !lasting {
             self.newcomers.left_early(host.peer().ip(), cx.at.now);
         }
-        // A host that never stayed is no loss of the fleet; a key that was proved is not forgotten
-        // for lack of room.
+        // A key that was proved is not forgotten for lack of room.
         let is_brief = !lasting && !host.has(Marks::KEYED);
-        let mass_offline = lasting.then(|| {
-            let online = cx.stats.hosts_online - self.arrivals.count(cx.at.now);
-            self.mass_offline.record_offline(cx.at.now, online)
-        });
         Some(WentOffline {
             id,
-            event: is_announced.then_some(stamp.seq),
+            event: is_announced.then(|| cx.stamp().seq),
             is_brief,
-            mass_offline: mass_offline.flatten(),
         })
+    }
+
+    /// Reports that a host is offline; without a `stamp` it has no event. Returns the number of hosts
+    /// that went offline together, if that is to be reported now.
+    pub(crate) fn report_offline(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        slot: u32,
+        reason: Reason,
+        stamp: Option<Stamp>,
+    ) -> Option<u64> {
+        self.need_not_report(slot);
+        let host = self.hosts.get(slot)?;
+        let lasting = host.has(Marks::LASTING);
+        cx.stats.offlines[reason as usize] += 1;
+        if let Some(stamp) = stamp {
+            let host = host.id();
+            cx.tell_about(stamp, EventKind::Offline { host, reason }, !lasting);
+        }
+        // A host that never stayed is no loss of the fleet.
+        // Those whose reports wait still count as online.
+        let online = cx.stats.hosts_online + self.unreported - self.arrivals.count(cx.at.now);
+        let count = lasting.then(|| self.mass_offline.record_offline(cx.at.now, online));
+        count.flatten()
+    }
+
+    /// The going offline of a host is reported, or need not be any more.
+    pub(crate) fn need_not_report(&mut self, slot: u32) {
+        let host = self.hosts.get_mut(slot);
+        if let Some(host) = host.filter(|host| host.is_unreported()) {
+            host.set_unreported(false);
+            self.unreported -= 1;
+        }
+    }
+
+    /// Another node holds a host, or none does any more: it is offline here, without a report.
+    pub(crate) fn hand_over(&mut self, cx: &mut Ctx<'_>, slot: u32) {
+        self.need_not_report(slot);
+        self.note_transition(slot);
+        let host = self.hosts.get_mut(slot);
+        let Some(host) = host.filter(|host| host.presence.is_online()) else {
+            return;
+        };
+        if host.presence == Presence::Inherited {
+            cx.stats.hosts_inherited -= 1;
+        }
+        cx.stats.hosts_online -= 1;
+        if !host.has(Marks::LASTING) {
+            let lasted = !self.arrivals.went(cx.at.now, host.since);
+            host.set(Marks::LASTING, lasted);
+        }
+        self.unannounced.remove(slot);
+        host.set_presence(Presence::Offline(None), None);
+        host.set(Marks::TOLD_ONLINE, false);
+        host.set(Marks::IN_DOUBT, false);
+        host.set_needs_claim(false);
+        host.set_epoch(0);
+        if !self.addresses.is_empty() {
+            self.addresses.remove(host.peer().ip(), slot);
+        }
+        if let Some(rest) = host.rest_mut() {
+            forget_inventory(rest);
+        }
     }
 
     /// Notes what the store knows of a host; `is_first` at the first store connection.
@@ -266,7 +341,7 @@ impl Fleet {
         );
         if found.ours {
             // What the store says now counts, also where it has gone back to an older copy of itself.
-            host.epoch = found.epoch;
+            host.set_epoch(found.epoch);
         }
         host.seen = host.seen.max(found.seen);
         if host.peer() == Peer::UNKNOWN {
@@ -305,25 +380,21 @@ impl Fleet {
         }
     }
 
-    /// Takes a host of another node, unless it is online here. Returns whether it was taken.
-    pub(crate) fn inherit(
+    /// A host of a node that is gone has been ended there. Returns the number of hosts that went
+    /// offline together, if that is to be reported now.
+    pub(crate) fn lost_elsewhere(
         &mut self,
         cx: &mut Ctx<'_>,
         slot: u32,
-        epoch: u64,
         seen: UnixMs,
-    ) -> bool {
-        let host = self.hosts.get_mut(slot);
-        let Some(host) = host.filter(|host| !host.presence.is_online()) else {
-            return false;
-        };
-        host.epoch = epoch;
+    ) -> Option<u64> {
+        let host = self.hosts.get_mut(slot)?;
         host.seen = host.seen.max(seen);
-        host.set(Marks::TOLD_ONLINE, true);
-        host.set_presence(Presence::Inherited, None);
-        cx.stats.hosts_online += 1;
-        cx.stats.hosts_inherited += 1;
-        true
+        host.since = cx.at.wall;
+        host.set(Marks::LASTING, true);
+        host.set_presence(Presence::Offline(Some(Reason::Lost)), Some(cx.at.now));
+        let stamp = cx.stamp();
+        self.report_offline(cx, slot, Reason::Lost, Some(stamp))
     }
 
     /// The deadline of the connection in `slot`, unless it has a later one than `judge`.

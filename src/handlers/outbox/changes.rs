@@ -19,6 +19,8 @@ pub struct Change {
     pub since: UnixMs,
     /// The number of the event to tell; none for a host that is only written again.
     pub event: Option<u64>,
+    /// It is reported once the store has confirmed it.
+    pub waits: bool,
 }
 
 /// State of a host after a change.
@@ -54,6 +56,7 @@ struct Node {
     next: u32,
     to: Became,
     told: bool,
+    waits: bool,
 }
 
 /// Hosts that stand together on a page.
@@ -123,6 +126,7 @@ impl Changes {
                 to: node.to,
                 since: node.since,
                 event: node.told.then_some(node.seq),
+                waits: node.waits,
             })
         })
     }
@@ -151,6 +155,7 @@ impl Changes {
             next: NONE,
             to: change.to,
             told: change.event.is_some(),
+            waits: change.waits,
         }) as u32
     }
 
@@ -227,6 +232,7 @@ mod tests {
                             to: if number % 2 == 0 { Became::Online } else { Became::Offline(Reason::Reset) },
                             since: UnixMs(number),
                             event: (number % 3 == 0).then_some(number),
+                            waits: number % 5 == 0,
                         };
                         changes.push(slot, change);
                         queue.push_back(change);

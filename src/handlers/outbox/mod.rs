@@ -26,7 +26,7 @@ use crate::limits::{
     REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, SEEN_IN_FLIGHT_MAX, STORE_RUN_OPS_MAX,
     TRANSITIONS_WAITING_MAX,
 };
-use crate::store::op::{Notice, Offline, Online, Op, Origin, Reason, Settled, Transition};
+use crate::store::op::{Hold, Notice, Offline, Online, Op, Origin, Reason, Settled, Transition};
 use crate::time::{Instant, Span, UnixMs};
 
 use self::changes::{Became, Change, Changes};
@@ -36,6 +36,8 @@ use self::minutes::Minutes;
 const SEEN_ROUND: Span = Span::from_secs(1);
 /// Interval between two checks that all our hosts are in `exists`.
 const AUDIT_ROUND: Span = Span::from_secs(AUDIT_S);
+/// Beside other nodes every sixth audit, once a minute, renews all claims.
+const AUDITS_PER_RENEWAL: u64 = 6;
 /// Delay of the second sweep after a store connection: a Redis that only hung still executes
 /// commands of a dropped connection.
 const SWEEP_AGAIN: Span = Span::from_secs(5);
@@ -62,6 +64,8 @@ pub(crate) struct Rounds {
     pub(crate) sweep: bool,
     /// The hosts online are to be counted.
     pub(crate) count: bool,
+    /// Beside other nodes the claims are renewed.
+    pub(crate) renewal: bool,
 }
 
 /// A walk over all hosts that writes each of them anew.
@@ -120,6 +124,8 @@ pub(crate) struct Outbox {
     seen_due: Option<Instant>,
     /// Time of the next audit.
     audit_due: Option<Instant>,
+    /// Number of audits so far.
+    audits: u64,
     /// `Audit` operations with the store.
     audits_in_flight: usize,
     /// `Online` and `Offline` operations with the store.
@@ -420,6 +426,7 @@ impl Outbox {
                 peer: host.peer().address(),
                 keyed: host.has(Marks::KEYED),
                 since,
+                hold: hold(host),
                 event,
                 history,
             })),
@@ -429,7 +436,7 @@ impl Outbox {
                 // The claim of one in doubt may have an epoch that we were never told: 0 is any of ours.
                 epoch: match host.has(Marks::IN_DOUBT) {
                     true => 0,
-                    false => host.epoch,
+                    false => host.epoch(),
                 },
                 reason,
                 since,
@@ -463,8 +470,23 @@ impl Outbox {
             to,
             since: host.since,
             event: has_event.then(|| cx.stamp().seq),
+            waits: to != Became::Online && host.is_unreported(),
         };
         self.write(cx, slot, host, change);
+    }
+
+    /// The change of a host that is with the store.
+    pub(crate) fn change_in_flight(&self, slot: u32, host: &Host) -> Option<Change> {
+        let first = self.changes.of(slot).next();
+        first.filter(|_| host.has(Marks::IN_FLIGHT))
+    }
+
+    /// Changes of a host whose reports wait for the store, oldest first.
+    pub(crate) fn unreported(&self, slot: u32) -> Vec<Change> {
+        self.changes
+            .of(slot)
+            .filter(|change| change.waits)
+            .collect()
     }
 
     /// Returns whether a sweep is under way that has still to write the host in this slot.
@@ -488,25 +510,30 @@ impl Outbox {
         cx: &mut Ctx<'_>,
         slot: u32,
         host: &mut Host,
-        settled: Settled,
+        settled: &Settled,
     ) {
         host.set(Marks::IN_FLIGHT, false);
         // What a store that went away still runs it runs before all is written once more.
         let in_doubt = host.has(Marks::IN_DOUBT) && self.expects_sweep();
         host.set(Marks::IN_DOUBT, in_doubt);
-        match settled {
-            Settled::Claimed { epoch } => {
-                host.epoch = epoch;
+        match *settled {
+            Settled::Claimed { epoch, .. }
+            | Settled::Renewed { epoch }
+            | Settled::Returned { epoch } => {
+                host.set_epoch(epoch);
                 host.set(Marks::TOLD_ONLINE, true);
                 if host.rest().is_some_and(|rest| rest.inventory_behind) {
                     self.inventories.push_back(slot);
                 }
             }
-            Settled::Released | Settled::NotOurs => host.set(Marks::TOLD_ONLINE, false),
-            Settled::Refused(why) => {
+            Settled::Released
+            | Settled::NotOurs
+            | Settled::Foreign { .. }
+            | Settled::Contested { .. } => host.set(Marks::TOLD_ONLINE, false),
+            Settled::Refused(ref why) => {
                 // The write may be partial, so any claim of ours is meant when it is ended, and the
                 // stored presence counts as the opposite: the next audit tries again.
-                host.epoch = 0;
+                host.set_epoch(0);
                 host.set(Marks::TOLD_ONLINE, !host.presence.is_online());
                 let text = format!("its presence is not written: {why}");
                 cx.log(log::Level::Error, "store", host.id(), text);
@@ -664,13 +691,16 @@ impl Outbox {
     /// Begins the rounds that are due at `judge`.
     pub(crate) fn take_due(&mut self, judge: Instant) -> Rounds {
         let is_due = |due: &Instant| *due <= judge;
-        let due = Rounds {
+        let mut due = Rounds {
             flush: self.seen_due.take_if(|due| is_due(due)).is_some(),
             audit: self.audit_due.take_if(|due| is_due(due)).is_some(),
             sweep: self.sweep.again.take_if(|due| is_due(due)).is_some(),
             count: self.minutes.due.take_if(|due| is_due(due)).is_some(),
+            renewal: false,
         };
         if due.audit {
+            self.audits += 1;
+            due.renewal = self.audits.is_multiple_of(AUDITS_PER_RENEWAL);
             self.audit_due = Some(judge + AUDIT_ROUND);
             self.audit.get_or_insert(0);
         }
@@ -678,6 +708,11 @@ impl Outbox {
             self.sweep.cursor = Some(0);
         }
         due
+    }
+
+    /// Has all hosts written as they are.
+    pub(crate) fn begin_sweep(&mut self) {
+        self.sweep.cursor.get_or_insert(0);
     }
 
     #[cfg(test)]
@@ -731,6 +766,20 @@ impl Outbox {
     }
 }
 
+/// How a host is held that is written as online: a host that has connected is claimed, once.
+fn hold(host: &mut Host) -> Hold {
+    let epoch = host.epoch();
+    if host.presence == HostPresence::Inherited {
+        return Hold::Keep { epoch };
+    }
+    if host.needs_claim() || epoch == 0 {
+        host.set_needs_claim(false);
+        let boot = host.boot().map(Box::from);
+        return Hold::Claim { boot };
+    }
+    Hold::Renew { epoch }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -743,6 +792,7 @@ mod tests {
             to,
             since: UnixMs(seq),
             event: Some(seq),
+            waits: false,
         }
     }
 

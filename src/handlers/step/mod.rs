@@ -209,6 +209,7 @@ impl Step<'_> {
                 lost_data,
                 ..
             } => self.store_up(lease_clear, lost_data),
+            Outcome::Nodes { are_several } => self.nodes_changed(are_several),
             Outcome::LeaseClear => self.fleet.clear_lease(),
             Outcome::NameTaken => self.cx.fx.push(Effect::Stop {
                 status: 1,
@@ -241,7 +242,7 @@ impl Step<'_> {
                 let hosts = Directory::new(self.fleet, self.auth);
                 self.tasks.hold_tasks(&mut self.cx, hosts, held, false);
             }
-            Outcome::Inherited(held) => self.inherit_hosts(held),
+            Outcome::Ended(hosts) => self.hosts_ended(hosts),
             Outcome::InheritedTasks(held) => {
                 let hosts = Directory::new(self.fleet, self.auth);
                 self.tasks.hold_tasks(&mut self.cx, hosts, held, true);

@@ -84,13 +84,16 @@ impl Step<'_> {
 
     fn come_online(&mut self, slot: u32) {
         self.sweep_early(slot);
-        let Some(CameOnline { event }) = self.fleet.come_online(&mut self.cx, slot) else {
+        // It follows the report of its going offline, which waits for the store.
+        let waits = self.fleet.host(slot).is_some_and(Host::is_unreported);
+        let Some(CameOnline { event }) = self.fleet.come_online(&mut self.cx, slot, waits) else {
             return;
         };
         let change = Change {
             to: Became::Online,
             since: self.cx.at.wall,
             event,
+            waits,
         };
         if let Some(host) = self.fleet.host(slot) {
             self.outbox.write(&self.cx, slot, host, change);
@@ -116,9 +119,13 @@ impl Step<'_> {
             to: Became::Offline(reason),
             since: self.cx.at.wall,
             event: gone.event,
+            waits: self.cx.reports_wait(),
         };
         if let Some(host) = self.fleet.host(slot) {
             self.outbox.write(&self.cx, slot, host, change);
+        }
+        if !change.waits {
+            self.report(slot, change);
         }
         if gone.is_brief {
             self.fleet.note_brief(slot);
@@ -129,11 +136,123 @@ impl Step<'_> {
                 }
             }
         }
-        if let Some(count) = gone.mass_offline {
+    }
+
+    /// Reports a change of a host: to the log, to subscribers and to the counters.
+    pub(super) fn report(&mut self, slot: u32, change: Change) {
+        match change.to {
+            Became::Online => {
+                if let Some(stamp) = change.stamp() {
+                    self.fleet.report_online(&mut self.cx, slot, stamp);
+                }
+            }
+            Became::Offline(reason) => {
+                let stamp = change.stamp();
+                let count = self.fleet.report_offline(&mut self.cx, slot, reason, stamp);
+                self.report_mass_offline(count);
+            }
+        }
+    }
+
+    fn report_mass_offline(&mut self, count: Option<u64>) {
+        if let Some(count) = count {
             let kind = EventKind::MassOffline { count };
             let text = "hosts, more than half, went offline within one timeout";
             self.publish(log::Level::Error, kind, text);
         }
+    }
+
+    /// The store is away. A node that is alone waits no longer to report its hosts; any other learns
+    /// whose they are when the store is back.
+    pub(super) fn report_unconfirmed(&mut self) {
+        for slot in 0..self.fleet.slots() as u32 {
+            let host = self.fleet.host(slot);
+            let Some(host) = host.filter(|host| host.is_unreported()) else {
+                continue;
+            };
+            let is_online = host.presence.is_online();
+            if !self.cx.has_other_nodes() {
+                for change in self.outbox.unreported(slot) {
+                    self.report(slot, change);
+                }
+            }
+            if is_online {
+                self.fleet.need_not_report(slot);
+            }
+        }
+    }
+
+    /// The store has refused this node a host: another node holds it, or none does any more.
+    pub(super) fn lose_claim(&mut self, slot: u32, is_free: bool) {
+        let Some(host) = self.fleet.host(slot) else {
+            return;
+        };
+        let (conn, presence) = (host.identified(), host.presence);
+        let is_behind = self.outbox.is_behind(slot);
+        match presence {
+            Presence::Offline(_) => {}
+            Presence::Online if is_free && !is_behind => self.claim_again(slot),
+            // A plain host may have connections to several nodes. Each audit tries again.
+            Presence::Online if conn.is_none() => {}
+            Presence::Online | Presence::Inherited => {
+                let id = host.id();
+                self.cx.stats.hosts_moved += 1;
+                self.fleet.hand_over(&mut self.cx, slot);
+                self.tasks.forget_work(&id);
+                if let Some(conn) = conn {
+                    let text = "another node holds it: its connection ends";
+                    self.cx.log(log::Level::Info, "nodes", id, text);
+                    self.close(conn, Reason::Closed);
+                }
+            }
+        }
+    }
+
+    /// Claims a connected host that no node holds any more. It was shown as offline.
+    fn claim_again(&mut self, slot: u32) {
+        let event = self.cx.stamp().seq;
+        if let Some(host) = self.fleet.host_mut(slot) {
+            host.set_needs_claim(true);
+            let change = Change {
+                to: Became::Online,
+                since: self.cx.at.wall,
+                event: Some(event),
+                waits: true,
+            };
+            self.outbox.write(&self.cx, slot, host, change);
+        }
+    }
+
+    /// A host that was shown as offline is this node's again.
+    pub(super) fn returned(&mut self, slot: u32) {
+        if self.outbox.is_behind(slot) {
+            return;
+        }
+        let stamp = self.cx.stamp();
+        let change = Change {
+            to: Became::Online,
+            since: stamp.at,
+            event: Some(stamp.seq),
+            waits: false,
+        };
+        if let Some(host) = self.fleet.host(slot) {
+            self.outbox.write(&self.cx, slot, host, change);
+        }
+        self.report(slot, change);
+    }
+
+    /// Nodes have taken a host from each other too often.
+    pub(super) fn contested(&mut self, slot: u32, is_first: bool) {
+        let Some(host) = self.fleet.host(slot).filter(|_| is_first) else {
+            return;
+        };
+        let kind = EventKind::Quarantine {
+            host: host.id(),
+            reason: format!("held by another node, claimed by {}", host.peer().address()),
+        };
+        let text =
+            "nodes took it from each other too often; left for a minute to the one that has it";
+        self.publish(log::Level::Error, kind, text);
     }
 
     /// Publishes an event of the fleet: to the log, to subscribers and to the store.
@@ -242,20 +361,20 @@ impl Step<'_> {
         self.cx.tell(stamp, EventKind::Offline { host, reason });
     }
 
-    /// Takes the hosts of a node that has ended. Those that have not come here are lost: their node
-    /// has been gone for as long as a host may be silent.
-    pub(super) fn inherit_hosts(&mut self, held: Vec<HeldHost>) {
-        for found in held {
-            let Some(slot) = self.find_or_enter(found.host) else {
+    /// Reports the hosts of a node that is gone, which this node has ended as lost.
+    pub(super) fn hosts_ended(&mut self, ended: Vec<HeldHost>) {
+        for found in ended {
+            let Some(slot) = self.find_or_enter(found.host.clone()) else {
+                let (host, reason) = (found.host, Reason::Lost);
+                let stamp = self.cx.stamp();
+                self.cx.stats.offlines[reason as usize] += 1;
+                self.cx.tell(stamp, EventKind::Offline { host, reason });
                 continue;
             };
-            if self
-                .fleet
-                .inherit(&mut self.cx, slot, found.epoch, found.seen)
-            {
-                self.go_offline(slot, Reason::Lost);
-            } else {
-                self.rewrite(slot);
+            let host = self.fleet.host(slot);
+            if host.is_none_or(|host| !host.presence.is_online()) {
+                let count = self.fleet.lost_elsewhere(&mut self.cx, slot, found.seen);
+                self.report_mass_offline(count);
             }
             if found.keyed {
                 self.recall_keyed(slot);
@@ -298,7 +417,7 @@ impl Step<'_> {
         let Some(slot) = self.fleet.take_brief(is_up) else {
             return false;
         };
-        let stored = |host: &&Host| is_up && host.epoch > 0;
+        let stored = |host: &&Host| is_up && host.epoch() > 0;
         if let Some(id) = self.fleet.host(slot).filter(stored).map(Host::id) {
             self.outbox.forget_in_store(id);
         }

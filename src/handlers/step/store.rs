@@ -1,15 +1,15 @@
 //! The store: operations for it, a batch a turn, and its outcomes for presence.
 
-use crate::handlers::context::StoreState;
+use crate::handlers::context::{Nodes, StoreState};
 use crate::handlers::effect::Effect;
 use crate::handlers::fleet::admission::NO_ROW;
-use crate::handlers::fleet::host::{Host, Marks};
+use crate::handlers::fleet::host::{Host, Marks, Presence as HostPresence};
 use crate::handlers::outbox::Presence;
 use crate::handlers::outbox::changes::{Became, Change};
 use crate::handlers::step::Step;
 use crate::ids::HostRef;
 use crate::limits::HOSTS_PER_OP_MAX;
-use crate::store::op::{Batch, Op, Settled};
+use crate::store::op::{Batch, Op, Reason, Settled};
 use crate::time::Instant;
 
 impl Step<'_> {
@@ -94,7 +94,10 @@ impl Step<'_> {
             // One with a change to be written may not be claimed, and would be left behind in there.
             let behind = self.outbox.is_behind(slot);
             if host.presence.is_online() && host.has(Marks::TOLD_ONLINE) && !behind {
-                hosts.push(host.id());
+                // Beside other nodes the renewals check the claim first.
+                if !self.cx.has_other_nodes() {
+                    hosts.push(host.id());
+                }
             } else if self.outbox.was_refused(slot, host) {
                 // An online has its event already, which is written beside the rest; that of an
                 // offline comes last of all.
@@ -132,8 +135,23 @@ impl Step<'_> {
     /// Has a host written as it is.
     fn sweep(&mut self, slot: u32) {
         let is_unannounced = self.fleet.is_unannounced(slot);
-        if let Some(host) = self.fleet.host_mut(slot) {
-            self.outbox.sweep(&mut self.cx, slot, host, is_unannounced);
+        let Some(host) = self.fleet.host_mut(slot) else {
+            return;
+        };
+        self.outbox.sweep(&mut self.cx, slot, host, is_unannounced);
+        // The store has never had it: there is nothing to be confirmed.
+        if let HostPresence::Offline(reason) = host.presence
+            && host.is_unreported()
+            && !self.outbox.is_behind(slot)
+        {
+            let stamp = (!is_unannounced).then(|| self.cx.stamp());
+            let change = Change {
+                to: Became::Offline(reason.unwrap_or(Reason::Lost)),
+                since: host.since,
+                event: stamp.map(|stamp| stamp.seq),
+                waits: false,
+            };
+            self.report(slot, change);
         }
     }
 
@@ -144,6 +162,7 @@ impl Step<'_> {
                 to: Became::Online,
                 since: host.since,
                 event: None,
+                waits: false,
             };
             self.outbox.write(&self.cx, slot, host, change);
         }
@@ -157,6 +176,9 @@ impl Step<'_> {
                 self.fleet.note_last_seen(&self.cx, slot);
             }
             self.outbox.flush_seen(self.cx.is_store_up());
+        }
+        if due.renewal && self.cx.has_other_nodes() && self.cx.is_store_up() {
+            self.outbox.begin_sweep();
         }
         if due.audit {
             self.fleet.clean(judge);
@@ -203,8 +225,17 @@ impl Step<'_> {
         }
     }
 
+    /// The nodes that share the store are known, or others.
+    pub(super) fn nodes_changed(&mut self, are_several: bool) {
+        *self.cx.nodes = match are_several {
+            true => Nodes::Several,
+            false => Nodes::Alone,
+        };
+    }
+
     /// The store does not answer.
     pub(super) fn store_away(&mut self, why: String) {
+        self.report_unconfirmed();
         self.forget_flights();
         self.outbox.interrupt();
         let text = format!("away: {why}");
@@ -244,10 +275,43 @@ impl Step<'_> {
         else {
             return;
         };
-        let was_unknown = host.epoch == 0;
-        self.outbox.settle(&mut self.cx, slot, host, settled);
-        if was_unknown && host.epoch > 0 {
+        let change = self.outbox.change_in_flight(slot, host);
+        let (was_unknown, was_keyed) = (host.epoch() == 0, host.has(Marks::KEYED));
+        self.outbox.settle(&mut self.cx, slot, host, &settled);
+        if was_unknown && host.epoch() > 0 {
             self.fleet.labels_mut().write_claimed(slot);
+        }
+        let waits = change.filter(|change| change.waits);
+        match settled {
+            Settled::Claimed { moved, keyed, .. } => {
+                self.cx.stats.hosts_taken += u64::from(moved);
+                if keyed && !was_keyed {
+                    self.recall_keyed(slot);
+                }
+                self.confirmed(slot, waits);
+            }
+            Settled::Renewed { .. } | Settled::Released | Settled::Refused(_) => {
+                self.confirmed(slot, waits);
+            }
+            // Nobody else can have held it.
+            Settled::NotOurs if !self.cx.has_other_nodes() => self.confirmed(slot, waits),
+            Settled::NotOurs => self.fleet.need_not_report(slot),
+            Settled::Returned { .. } => self.returned(slot),
+            Settled::Foreign { is_free } => {
+                self.fleet.need_not_report(slot);
+                self.lose_claim(slot, is_free);
+            }
+            Settled::Contested { is_first } => {
+                self.contested(slot, is_first);
+                self.lose_claim(slot, false);
+            }
+        }
+    }
+
+    /// The store has confirmed a change: it is reported, if that has waited.
+    fn confirmed(&mut self, slot: u32, waits: Option<Change>) {
+        if let Some(change) = waits {
+            self.report(slot, change);
         }
     }
 }

@@ -141,7 +141,7 @@ fn an_id_that_proved_a_key_at_a_node_that_is_gone_stays_keyed() {
     let plain = world.open("10.0.0.9:5000");
     world.hello(plain, "db-2", None);
     world.store.claims.extend(gone.store.claims.clone());
-    let held = Input::Outcome(Outcome::Inherited(gone.store.held()));
+    let held = Input::Outcome(Outcome::Ended(gone.store.held()));
     let _ = world.input(held);
     world.settle();
     assert!(world.refuses_plain("db-1"));

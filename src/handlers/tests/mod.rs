@@ -32,8 +32,8 @@ use crate::handlers::view::{Filter, StoreView};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::limits::{REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX};
 use crate::store::op::{
-    Found, FoundHost, FoundResult, HeldHost, HeldTask, Lifetime, Op, Outcome, Question, Reason,
-    Settled, Stored, TaskResult, TaskState,
+    Found, FoundHost, FoundResult, HeldHost, HeldTask, Hold, Lifetime, Op, Outcome, Question,
+    Reason, Settled, Stored, TaskResult, TaskState,
 };
 use crate::time::{Instant, Span, UnixMs};
 

@@ -37,8 +37,14 @@ impl Model {
     pub(super) fn run(&mut self, op: Op) -> Option<Outcome> {
         match op {
             Op::Online(op) => {
+                let is_new = !self.claims.contains_key(op.host.as_str());
                 let claim = self.claims.entry(op.host.to_string()).or_default();
-                *claim = (claim.0 + 1, true);
+                *claim = match op.hold {
+                    Hold::Renew { epoch } | Hold::Keep { epoch } if claim.1 || is_new => {
+                        (claim.0.max(epoch).max(1), true)
+                    }
+                    _ => (claim.0 + 1, true),
+                };
                 if op.keyed {
                     self.keyed.insert(op.host.to_string());
                 }
@@ -48,7 +54,7 @@ impl Model {
                 }
                 let settled = match self.spoilt {
                     true => Settled::Refused("WRONGTYPE".to_owned()),
-                    false => Settled::Claimed { epoch: claim.0 },
+                    false => Settled::claimed(claim.0),
                 };
                 Some(Outcome::Presence {
                     ticket: op.ticket,

@@ -360,8 +360,8 @@ fn a_store_that_came_back_empty_is_filled_again_without_events() {
     assert!(world.events().is_empty());
     world.pass(SWEEPS_MS);
     assert!(
-        world.store.claims.values().all(|claim| *claim == (2, true)),
-        "and once more"
+        world.store.claims.values().all(|claim| *claim == (1, true)),
+        "under the epochs of before"
     );
 }
 

@@ -293,7 +293,7 @@ fn no_book_without_a_key_means_the_one_answered_before_a_restart() {
 
 /// Passes on the hosts and tasks of a dead node, as the store thread does.
 fn inherit(world: &mut World, left: &Model) {
-    let _ = world.input(Input::Outcome(Outcome::Inherited(left.held())));
+    let _ = world.input(Input::Outcome(Outcome::Ended(left.held())));
     let _ = world.input(Input::Outcome(Outcome::InheritedTasks(left.held_tasks())));
     world.settle();
 }
@@ -319,7 +319,7 @@ fn hosts_of_a_node_that_is_gone_are_lost_unless_they_are_here() {
         events[0].contains("10.0.0.2") && events[0].contains("lost"),
         "{events:?}"
     );
-    assert!(world.store.claims["10.0.0.1"].1 && !world.store.claims["10.0.0.2"].1);
+    assert_eq!(world.core.stats().offlines[Reason::Lost as usize], 1);
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn settled(op: Op) -> Option<Outcome> {
     Some(match op {
         Op::Online(op) => Outcome::Presence {
             ticket: op.ticket,
-            settled: Settled::Claimed { epoch: 1 },
+            settled: Settled::claimed(1),
         },
         Op::Offline(op) => Outcome::Presence {
             ticket: op.ticket,

@@ -40,7 +40,9 @@ use self::kinds::score_of;
 pub use self::memory::Memory;
 use super::events::StreamEvent;
 use super::op::{Dispatch, HeldHost, HeldTask, Op, Outcome, Stored};
-use super::{Backend, Dump, HeldCursor, Lease, Ran, Settings, StoreError, refuse, schema};
+use super::{
+    Backend, Dump, HeldCursor, Lease, NodesSeen, Ran, Settings, StoreError, refuse, schema,
+};
 use crate::limits::{STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
 use crate::time::{Span, UnixMs};
 
@@ -367,17 +369,23 @@ impl Backend for EmbeddedStore {
     }
 
     /// Only this process has the file: no other node lives.
-    fn silent_nodes(&mut self, now: UnixMs) -> Result<Vec<String>, StoreError> {
-        self.transact(now, nodes::silent)
+    fn look_at_nodes(&mut self, now: UnixMs) -> Result<NodesSeen, StoreError> {
+        let silent = self.transact(now, nodes::silent)?;
+        Ok(NodesSeen {
+            are_several: None,
+            are_live: false,
+            silent,
+        })
     }
 
-    fn take_over_hosts(
+    fn end_hosts(
         &mut self,
         node: &str,
+        now: UnixMs,
         hosts: &mut Vec<HeldHost>,
     ) -> Result<bool, StoreError> {
         let mut taken = self.transact(self.place.now(), |space, context| {
-            nodes::hosts(space, context, node)
+            nodes::end_hosts(space, context, node, now)
         })?;
         let more = !taken.is_empty();
         hosts.extend(taken.drain(..).flatten());

@@ -1,11 +1,13 @@
-//! Nodes that are gone: their hosts and tasks become this node's, a page in each transaction.
+//! Nodes that are gone: their hosts are ended and their tasks become this node's, a page in each
+//! transaction.
 
 use crate::ids::HostId;
 use crate::limits::{HOSTS_PER_OP_MAX, NODES_SEEN_MAX};
 use crate::store::HeldCursor;
 use crate::store::held::OwnHost;
-use crate::store::op::{HeldHost, HeldTask};
+use crate::store::op::{HeldHost, HeldTask, Reason};
 use crate::store::schema::{self, field};
+use crate::time::UnixMs;
 
 use super::keyspace::{Fault, Kind, Space};
 use super::kinds::text;
@@ -37,12 +39,13 @@ pub(super) fn silent(space: &mut Space<'_>, context: &Context<'_>) -> Result<Vec
     Ok(silent)
 }
 
-/// Takes over the next page of the hosts in the set of `node`. The result has an entry for each
+/// Ends the next page of the hosts in the set of `node` as lost. The result has an entry for each
 /// name.
-pub(super) fn hosts(
+pub(super) fn end_hosts(
     space: &mut Space<'_>,
     context: &Context<'_>,
     node: &str,
+    now: UnixMs,
 ) -> Result<Vec<Option<HeldHost>>, Fault> {
     let key = schema::node_hosts(node);
     let mut found = Vec::new();
@@ -53,20 +56,26 @@ pub(super) fn hosts(
             found.push(None);
             continue;
         };
-        found.push(
-            match load::stored_host(space, context, &host)?.of_set_of(node) {
-                OwnHost::Held(held) => {
-                    space.set_add(&schema::node_hosts(context.node), host.as_str())?;
-                    space.hash_set(&schema::host(&host), field::NODE, context.node)?;
-                    Some(held)
-                }
-                OwnHost::Leaving(held) => {
-                    load::lenient(load::finish(space, context, &held), ())?;
-                    None
-                }
-                OwnHost::Foreign(_) => None,
-            },
-        );
+        let leaving = match load::stored_host(space, context, &host)?.of_set_of(node) {
+            OwnHost::Held(held) => {
+                let hash = schema::host(&host);
+                space.hash_set(&hash, field::NODE, "")?;
+                space.hash_set(&hash, field::REASON, Reason::Lost.as_str())?;
+                space.hash_set(&hash, field::SINCE, &now.0.to_string())?;
+                space.expire(&hash, context.kept_until(space.now()))?;
+                Some(HeldHost {
+                    since: now,
+                    reason: Some(Reason::Lost),
+                    ..held
+                })
+            }
+            OwnHost::Leaving(held) => Some(held),
+            OwnHost::Foreign(_) => None,
+        };
+        if let Some(held) = &leaving {
+            load::lenient(load::finish(space, context, held), ())?;
+        }
+        found.push(leaving);
     }
     Ok(found)
 }

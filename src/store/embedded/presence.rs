@@ -6,7 +6,7 @@
 use crate::ids::{HostId, HostRef};
 use crate::store::events::StreamEvent;
 use crate::store::op::{
-    HistoryRow, Inventory, LabelPlace, Labels, Offline, Online, Outcome, Outside, Settled,
+    HistoryRow, Hold, Inventory, LabelPlace, Labels, Offline, Online, Outcome, Outside, Settled,
     Transition, history,
 };
 use crate::store::schema::{self, field};
@@ -36,8 +36,13 @@ pub(super) fn online(
         events::check(space)?;
     }
 
+    let node = space.hash_get(&hash, field::NODE)?.unwrap_or_default();
+    let Some((epoch, result)) = hold(space, context, op, &node)? else {
+        let is_free = node.is_empty();
+        space.set_remove(&own, host)?;
+        return Ok(settled(op.ticket, Settled::Foreign { is_free }));
+    };
     space.set_add(&own, host)?;
-    let epoch = epoch(space, &hash)?.saturating_add(1);
     let fields = [
         (field::EPOCH, epoch.to_string()),
         (field::NODE, context.node.to_owned()),
@@ -52,6 +57,9 @@ pub(super) fn online(
     if op.keyed {
         space.hash_set(&hash, field::KEYED, "1")?;
     }
+    if let Hold::Claim { boot: Some(boot) } = &op.hold {
+        space.hash_set(&hash, field::BOOT, boot)?;
+    }
     space.hash_put(&hash, field::REASON, None)?;
     space.persist(&hash)?;
     space.set_add(schema::EXISTS, host)?;
@@ -61,7 +69,51 @@ pub(super) fn online(
         events::append(space, context, &StreamEvent::online(&op.host, stamp))?;
     }
     add_history(space, &op.host, &op.history, None)?;
-    Ok(settled(op.ticket, Settled::Claimed { epoch }))
+    Ok(settled(op.ticket, result))
+}
+
+/// The epoch under which this node holds a host that `node` holds now, and the result; `None` if the
+/// host is not this node's.
+fn hold(
+    space: &Space<'_>,
+    context: &Context<'_>,
+    op: &Online,
+    node: &str,
+) -> Result<Option<(u64, Settled)>, Fault> {
+    let hash = schema::host(&op.host);
+    let stored = epoch(space, &hash)?;
+    let (last, is_connected) = match &op.hold {
+        Hold::Claim { boot } => {
+            let before = space.hash_get(&hash, field::BOOT)?;
+            let differs = |(one, other): (String, &str)| *one != *other;
+            let epoch = stored.saturating_add(1);
+            let claimed = Settled::Claimed {
+                epoch,
+                moved: !node.is_empty() && node != context.node,
+                restarted: before.zip(boot.as_deref()).is_some_and(differs),
+                keyed: op.keyed || space.hash_get(&hash, field::KEYED)?.as_deref() == Some("1"),
+            };
+            return Ok(Some((epoch, claimed)));
+        }
+        Hold::Renew { epoch } => (*epoch, true),
+        Hold::Keep { epoch } => (*epoch, false),
+    };
+    let renewed = |epoch| (epoch, Settled::Renewed { epoch });
+    Ok(if node == context.node && stored >= last {
+        Some(renewed(stored))
+    } else if stored == 0 || stored < last {
+        Some(renewed(last.max(1)))
+    } else if node.is_empty() && last == 0 {
+        Some(renewed(stored.saturating_add(1)))
+    } else if node.is_empty() && last == stored && is_connected {
+        let epoch = stored.saturating_add(1);
+        Some(match op.event {
+            Some(_) => renewed(epoch),
+            None => (epoch, Settled::Returned { epoch }),
+        })
+    } else {
+        None
+    })
 }
 
 /// A host is offline: ends its claim, if that is still ours.
@@ -86,7 +138,10 @@ pub(super) fn offline(
             }
             true
         }
-        Some(node) if !node.is_empty() => false,
+        Some(node) if !node.is_empty() => {
+            space.set_remove(&own, host)?;
+            return Ok(settled(op.ticket, Settled::Foreign { is_free: false }));
+        }
         // The claim is given up and the host is in the node's set: going offline was interrupted.
         Some(_) if space.set_has(&own, host)? => true,
         // A host that the old server left in `exists` was adopted under epoch 0, and never claimed.

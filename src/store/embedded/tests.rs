@@ -96,6 +96,7 @@ fn online(name: &str, seq: u64) -> Op {
         peer: "10.0.0.1:1".parse().unwrap(),
         keyed: false,
         since: UnixMs(1),
+        hold: crate::store::op::Hold::Claim { boot: None },
         event: Some(Stamp { at: UnixMs(1), seq }),
     }))
 }

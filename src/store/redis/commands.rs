@@ -30,6 +30,7 @@ const ON_A_KEY: &[&str] = &[
     "SISMEMBER $ x",
     "SREM $ x",
     "SSCAN $ 0",
+    "TIME",
     "TYPE $",
     "XADD $ * x 1",
     "ZADD $ 1 x",

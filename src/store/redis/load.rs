@@ -17,14 +17,14 @@ use super::errors::Fault;
 use super::link::Link;
 use super::presence::withdraw;
 use super::progress::lrange;
-use super::scripts::Script;
-use super::step::{Recipient, Replies, Shared, Step, list, text};
+use super::step::{Recipient, Replies, Shared, Step, int, list, text};
 use crate::ids::HostId;
 use crate::limits::HOSTS_PER_OP_MAX;
 use crate::store::events::StreamEvent;
 use crate::store::held::{self, OwnHost, StoredHost};
-use crate::store::op::{HeldHost, Stamp};
+use crate::store::op::{HeldHost, Reason, Stamp};
 use crate::store::{HeldCursor, StoreError, schema};
+use crate::time::UnixMs;
 
 const STAGE_OWN: u8 = 0;
 const STAGE_SEEN: u8 = 1;
@@ -164,18 +164,19 @@ fn own(
         }
     }
     take(link, context, step)?;
-    finish_leaving(link, context, &leaving)?;
+    finish_leaving(link, context, &leaving, true)?;
     hosts.append(&mut held);
     hosts.append(&mut leaving);
     Ok(())
 }
 
-/// Takes over the next page of the hosts in the set of `node`, which is gone. Returns whether there
+/// Ends the next page of the hosts in the set of `node`, which is gone, as lost. Returns whether there
 /// may be more.
-pub(super) fn inherit_page(
+pub(super) fn end_page(
     link: &mut Link,
     context: &Context,
     node: &str,
+    now: UnixMs,
     hosts: &mut Vec<HeldHost>,
 ) -> Result<bool, StoreError> {
     let key = schema::node_hosts(node);
@@ -191,27 +192,34 @@ pub(super) fn inherit_page(
     for one in look_up(link, context, &names)? {
         match one.of_set_of(node) {
             OwnHost::Held(one) => {
-                step.shared(0, Shared::OwnAdd, one.host.as_str());
+                step.for_owner(held.len());
+                step.shared(0, Shared::Release, &schema::host(&one.host))
+                    .arg(node)
+                    .arg(one.epoch)
+                    .arg(Reason::Lost.as_str())
+                    .arg(now.0)
+                    .arg(context.keep_ms)
+                    .arg(0);
                 held.push(one);
             }
             OwnHost::Leaving(one) => leaving.push(one),
             OwnHost::Foreign(_) => {}
         }
     }
-    take(link, context, step)?;
-    let inherit = held.iter().map(|one| {
-        let mut inherit = Script::Inherit.on(&schema::host(&one.host));
-        inherit.arg(node).arg(&context.node);
-        inherit
-    });
-    let mut replies = Replies::new(link.request(&inherit.collect())?);
-    for one in held {
-        let taken = lenient("a key of a host's", replies.int());
-        if taken.map_err(Fault::into_store_error)? == Some(1) {
-            hosts.push(one);
+    for (owner, reply) in take(link, context, step)? {
+        let (given_up, _) = Replies::new(vec![reply])
+            .pair()
+            .map_err(Fault::into_store_error)?;
+        if int(given_up).map_err(Fault::into_store_error)? == 1 {
+            leaving.push(HeldHost {
+                since: now,
+                reason: Some(Reason::Lost),
+                ..held[owner].clone()
+            });
         }
     }
-    finish_leaving(link, context, &leaving)?;
+    finish_leaving(link, context, &leaving, false)?;
+    hosts.append(&mut leaving);
     // All of them leave the set.
     query(link, [cmd!("SREM", &key, &members)], |_| Ok(true))
 }
@@ -232,11 +240,13 @@ fn members_of(link: &mut Link, key: &str) -> Result<Vec<String>, StoreError> {
     }
 }
 
-/// Finishes hosts that were going offline when the server or the store failed.
+/// Finishes hosts that were going offline when the server or the store failed. With `own` they leave
+/// this node's set.
 fn finish_leaving(
     link: &mut Link,
     context: &Context,
     leaving: &[HeldHost],
+    own: bool,
 ) -> Result<(), StoreError> {
     let mut step = Step::new();
     for (owner, one) in leaving.iter().enumerate() {
@@ -267,7 +277,9 @@ fn finish_leaving(
         };
         let event = StreamEvent::offline(&one.host, one.reason, stamp);
         step.one(0, context.append(&event));
-        step.shared(1, Shared::OwnRemove, one.host.as_str());
+        if own {
+            step.shared(1, Shared::OwnRemove, one.host.as_str());
+        }
     }
     take(link, context, step).map(drop)
 }
@@ -277,11 +289,24 @@ fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Va
     let (commands, recipients) = step.finish(&context.own_set, context.keys_max);
     let replies = link.request(&commands)?;
     let mut heard = Vec::new();
-    for (reply, recipient) in replies.into_iter().zip(recipients) {
+    let mut read = |owner, reply| {
         let value = lenient("a key of a host's", Replies::new(vec![reply]).value());
         let value = value.map_err(Fault::into_store_error)?;
-        if let (Recipient::One(owner), Some(value)) = (recipient, value) {
-            heard.push((owner, value));
+        heard.extend(value.map(|value| (owner, value)));
+        Ok(())
+    };
+    for (reply, recipient) in replies.into_iter().zip(recipients) {
+        match (recipient, reply) {
+            (Recipient::One(owner), reply) => read(owner, reply)?,
+            (Recipient::Scattered(owners), Value::Array(values)) => {
+                for (owner, value) in owners.into_iter().zip(values) {
+                    read(owner, value)?;
+                }
+            }
+            (_, reply) => {
+                let value = lenient("a key of a host's", Replies::new(vec![reply]).value());
+                value.map_err(Fault::into_store_error)?;
+            }
         }
     }
     Ok(heard)

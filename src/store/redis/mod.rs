@@ -57,7 +57,7 @@ use self::step::Step;
 use super::address::{RedisAddress, RedisPlace};
 use super::events::StreamEvent;
 use super::op::{self, HeldHost, HeldTask, Op, Outcome, Stored};
-use super::{Backend, HeldCursor, Lease, Ran, Redirects, Settings, StoreError, schema};
+use super::{Backend, HeldCursor, Lease, NodesSeen, Ran, Redirects, Settings, StoreError, schema};
 use crate::ids::HostId;
 use crate::limits::{EVENTS_OWED_MAX, REDIS_KEYS_MAX, STREAM_ENTRIES_MAX};
 use crate::time::UnixMs;
@@ -242,7 +242,7 @@ fn begin<'a>(
 ) -> Box<dyn run::Job + 'a> {
     use facts::{answer, audit, counts, inventory, labels, outside, result, seen, states};
     match op {
-        Op::Online(op) => Box::new(presence::Online { context, op }),
+        Op::Online(op) => Box::new(presence::Online::new(context, op)),
         Op::Offline(op) => Box::new(presence::Offline::new(context, op)),
         Op::Inventory(op) => Box::new(move |step: &mut Step| inventory(context, op, step)),
         Op::Labels(op) => Box::new(move |step: &mut Step| labels(op, step)),
@@ -331,16 +331,17 @@ impl Backend for RedisStore {
         self.with_link(|link, context| tasks::page(link, context, &context.node, cursor, found))
     }
 
-    fn silent_nodes(&mut self, now: UnixMs) -> Result<Vec<String>, StoreError> {
-        self.with_link(|link, context| nodes::silent(link, context, now))
+    fn look_at_nodes(&mut self, now: UnixMs) -> Result<NodesSeen, StoreError> {
+        self.with_link(|link, context| nodes::look(link, context, now))
     }
 
-    fn take_over_hosts(
+    fn end_hosts(
         &mut self,
         node: &str,
+        now: UnixMs,
         hosts: &mut Vec<HeldHost>,
     ) -> Result<bool, StoreError> {
-        self.with_link(|link, context| nodes::hosts(link, context, node, hosts))
+        self.with_link(|link, context| nodes::end_hosts(link, context, node, now, hosts))
     }
 
     fn take_over_tasks(

@@ -1,48 +1,62 @@
-//! Nodes that are gone: their hosts and tasks become this node's.
+//! Nodes that are gone: their hosts are ended, and their tasks become this node's.
 //!
-//! A host enters this node's set before its claim changes, and leaves the other set last. A task
-//! changes with its claim. An interrupted takeover can therefore be repeated.
+//! The claim of a host is given up first, in the name of the other node, and the host leaves that
+//! node's set last. A task changes with its claim. An interrupted takeover can therefore be repeated.
 
 use super::Context;
 use super::link::Link;
-use super::load::{inherit_page, lenient, query, scan};
+use super::load::{end_page, lenient, query, scan};
 use super::step::text;
 use super::tasks;
 use crate::limits::{HOSTS_PER_OP_MAX, LEASE_S, NODES_SEEN_MAX};
 use crate::store::op::{HeldHost, HeldTask};
-use crate::store::{HeldCursor, StoreError, schema};
+use crate::store::{HeldCursor, NodesSeen, StoreError, schema};
 use crate::time::UnixMs;
 
-/// Other nodes without a lease that have left hosts or tasks. Deletes the names of nodes that have
-/// been gone for longer than records are kept.
-pub(super) fn silent(
+/// Looks at the leases of the other nodes. Deletes the names of nodes that have been gone for longer
+/// than records are kept.
+pub(super) fn look(
     link: &mut Link,
     context: &Context,
     now: UnixMs,
-) -> Result<Vec<String>, StoreError> {
-    let mut silent = Vec::new();
-    for name in names(link, context)? {
+) -> Result<NodesSeen, StoreError> {
+    let names = names(link, context)?;
+    let leases = names
+        .iter()
+        .map(|name| cmd!("EXISTS", schema::node_lease(name)));
+    let live = query(link, leases, |replies| {
+        names.iter().map(|_| Ok(replies.int()? == 1)).collect()
+    })?;
+    let live: Vec<bool> = live;
+    let mut seen = NodesSeen {
+        are_several: Some(live.contains(&true)),
+        are_live: live.contains(&true),
+        silent: Vec::new(),
+    };
+    for (name, _) in names.into_iter().zip(live).filter(|(_, lives)| !lives) {
         let info = schema::node_info(&name);
-        let lease = cmd!("EXISTS", schema::node_lease(&name));
         let hosts = cmd!("EXISTS", schema::node_hosts(&name));
         let gone = cmd!("HGET", &info, schema::node::GONE);
-        let (lease, hosts, gone) = query(link, [lease, hosts, gone], |replies| {
-            let (lease, hosts) = (replies.int()? == 1, replies.int()? == 1);
-            Ok((lease, hosts, lenient(&info, replies.text())?.flatten()))
+        let (has_hosts, gone) = query(link, [hosts, gone], |replies| {
+            let has_hosts = replies.int()? == 1;
+            Ok((has_hosts, lenient(&info, replies.text())?.flatten()))
         })?;
         let gone: Option<u64> = gone.and_then(|ms| ms.parse().ok());
         match gone {
-            _ if lease => {}
-            Some(since) if !hosts && now.0.saturating_sub(since) > context.keep_ms => {
+            Some(since) if !has_hosts && now.0.saturating_sub(since) > context.keep_ms => {
                 let leave = cmd!("SREM", schema::NODES, &name);
                 let forget = cmd!("DEL", &info);
                 query(link, [leave, forget], |_| Ok(()))?;
             }
-            Some(_) if !hosts => {}
-            _ => silent.push(name),
+            Some(_) if !has_hosts => {}
+            _ => {
+                // It may return, and hold its hosts still.
+                seen.are_several = Some(true);
+                seen.silent.push(name);
+            }
         }
     }
-    Ok(silent)
+    Ok(seen)
 }
 
 fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> {
@@ -74,15 +88,16 @@ fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, Store
     query(link, [renew], |_| Ok(true))
 }
 
-/// Takes over the next page of the hosts that `node` holds. Returns whether there may be more.
-pub(super) fn hosts(
+/// Ends the next page of the hosts that `node` holds. Returns whether there may be more.
+pub(super) fn end_hosts(
     link: &mut Link,
     context: &Context,
     node: &str,
+    now: UnixMs,
     hosts: &mut Vec<HeldHost>,
 ) -> Result<bool, StoreError> {
     match is_heir(link, context, node)? {
-        true => inherit_page(link, context, node, hosts),
+        true => end_page(link, context, node, now, hosts),
         false => Ok(false),
     }
 }

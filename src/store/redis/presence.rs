@@ -1,50 +1,151 @@
 //! Presence: claims, releases, and their consequences.
 
-use redis::Cmd;
+use redis::{Cmd, Value};
 
 use super::Context;
 use super::errors::Fault;
 use super::run::{Job, StepResult};
 use super::scripts::Script;
-use super::step::{Replies, Shared, Step, int, text};
+use super::step::{Replies, Shared, Step, int, list, text};
 use crate::ids::{HostId, HostRef};
 use crate::limits::HISTORY_TRANSITIONS_MAX;
 use crate::store::events::StreamEvent;
 use crate::store::op::history::{TRANSITION_BYTES, pack};
-use crate::store::op::{self, Outcome, Settled, Transition};
+use crate::store::op::{self, Hold, Outcome, Settled, Transition};
 use crate::store::schema::{self, field};
 
-/// Node's set, claim, `exists`, last seen and event, in one step.
+/// Node's set, claim, `exists`, last seen and event. A claim does all of it in one step; a renewal
+/// adds the host to `exists` only after the store has confirmed that it is this node's.
 pub(super) struct Online<'a> {
-    pub(super) context: &'a Context,
-    pub(super) op: &'a op::Online,
+    context: &'a Context,
+    op: &'a op::Online,
+    stage: OnlineStep,
 }
 
-impl Job for Online<'_> {
-    fn encode(&mut self, step: &mut Step) {
+/// Step of coming online.
+#[derive(Debug)]
+enum OnlineStep {
+    Claim,
+    Renew {
+        epoch: u64,
+    },
+    /// The claim is renewed: enter the host in `exists`.
+    Enter(Settled),
+    /// The host belongs to another node: remove it from the node's set.
+    Leave(Settled),
+}
+
+impl<'a> Online<'a> {
+    pub(super) const fn new(context: &'a Context, op: &'a op::Online) -> Self {
+        let stage = match op.hold {
+            Hold::Claim { .. } => OnlineStep::Claim,
+            Hold::Renew { epoch } => OnlineStep::Renew { epoch },
+            Hold::Keep { epoch } => OnlineStep::Renew { epoch },
+        };
+        Self { context, op, stage }
+    }
+
+    /// Adds the arguments that claims and renewals share.
+    fn describe<'s>(&self, step: &'s mut Step, what: Shared) -> &'s mut Cmd {
         let op = self.op;
-        step.shared(0, Shared::OwnAdd, op.host.as_str());
-        step.shared(1, Shared::Claim, &schema::host(&op.host))
+        step.shared(1, what, &schema::host(&op.host))
             .arg(&self.context.node)
             .arg(op.host.as_str())
             .arg(op.peer.ip().to_canonical().to_string())
             .arg(op.peer.port())
             .arg(op.since.0)
-            .arg(u8::from(op.keyed));
-        step.shared(2, Shared::ExistsAdd, op.host.as_str());
+            .arg(u8::from(op.keyed))
+    }
+
+    fn enter(&self, step: &mut Step, stage: usize) {
+        let op = self.op;
+        step.shared(stage, Shared::ExistsAdd, op.host.as_str());
         let heard_of = op.event.map_or(op.since, |stamp| stamp.at);
-        step.seen(2, &op.host, heard_of.0);
+        step.seen(stage, &op.host, heard_of.0);
         if let Some(stamp) = op.event {
             let event = StreamEvent::online(&op.host, stamp);
-            step.one(2, self.context.append(&event));
+            step.one(stage, self.context.append(&event));
         }
         history(&op.host, &op.history, 0, step);
     }
 
-    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
-        let epoch = replies.int()?.unsigned_abs();
+    /// The next step after a claim, or its result.
+    fn claimed(&self, mut replies: Replies) -> Result<Result<Settled, OnlineStep>, Fault> {
+        let mut facts = list(replies.value()?)?.into_iter();
+        let mut next = || facts.next().unwrap_or(Value::Nil);
+        let epoch = match int(next())? {
+            epoch @ ..=-1 => {
+                let is_first = epoch == -2;
+                return Ok(Err(OnlineStep::Leave(Settled::Contested { is_first })));
+            }
+            epoch => epoch.unsigned_abs(),
+        };
+        let before = text(next())?.unwrap_or_default();
+        let mut is_set = || text(next()).map(|text| text.as_deref() == Some("1"));
+        let (restarted, keyed) = (is_set()?, is_set()?);
         replies.rest_good()?;
-        Ok(settled(self.op.ticket, Settled::Claimed { epoch }))
+        Ok(Ok(Settled::Claimed {
+            epoch,
+            moved: !before.is_empty() && before != self.context.node,
+            restarted,
+            keyed,
+        }))
+    }
+
+    /// The next step after a renewal.
+    fn renewed(&self, mut replies: Replies) -> Result<OnlineStep, Fault> {
+        let (kind, epoch) = replies.pair()?;
+        let (kind, epoch) = (int(kind)?, int(epoch)?.unsigned_abs());
+        let returned = self.op.event.is_none();
+        Ok(match kind {
+            1 if returned => OnlineStep::Enter(Settled::Returned { epoch }),
+            0 | 1 => OnlineStep::Enter(Settled::Renewed { epoch }),
+            kind => OnlineStep::Leave(Settled::Foreign { is_free: kind == 2 }),
+        })
+    }
+}
+
+impl Job for Online<'_> {
+    fn encode(&mut self, step: &mut Step) {
+        let op = self.op;
+        match (&self.stage, &op.hold) {
+            (OnlineStep::Claim, hold) => {
+                step.shared(0, Shared::OwnAdd, op.host.as_str());
+                let boot = match hold {
+                    Hold::Claim { boot } => boot.as_deref().unwrap_or_default(),
+                    Hold::Renew { .. } | Hold::Keep { .. } => "",
+                };
+                self.describe(step, Shared::Claim).arg(boot);
+                self.enter(step, 2);
+            }
+            (OnlineStep::Renew { epoch }, hold) => {
+                step.shared(0, Shared::OwnAdd, op.host.as_str());
+                let is_connected = matches!(hold, Hold::Renew { .. });
+                self.describe(step, Shared::Renew)
+                    .arg(*epoch)
+                    .arg(u8::from(is_connected));
+            }
+            (OnlineStep::Enter(_), _) => self.enter(step, 0),
+            (OnlineStep::Leave(_), _) => {
+                step.shared(0, Shared::OwnRemove, op.host.as_str());
+            }
+        }
+    }
+
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
+        let ticket = self.op.ticket;
+        self.stage = match &self.stage {
+            OnlineStep::Claim => match self.claimed(replies)? {
+                Ok(result) => return Ok(settled(ticket, result)),
+                Err(next) => next,
+            },
+            OnlineStep::Renew { .. } => self.renewed(replies)?,
+            OnlineStep::Enter(result) | OnlineStep::Leave(result) => {
+                replies.rest_good()?;
+                return Ok(settled(ticket, result.clone()));
+            }
+        };
+        Ok(StepResult::More)
     }
 }
 
@@ -109,7 +210,7 @@ enum OfflineStep {
     /// has claimed it again.
     Event(Claimant),
     /// The claim was not ours: remove the host from the node's set.
-    Leave,
+    Leave(Holder),
 }
 
 /// Holder of a host whose claim was not ours.
@@ -120,6 +221,16 @@ enum Holder {
     /// There is no claim, or the store has lost it.
     Unclaimed,
     Another,
+}
+
+impl Holder {
+    /// Result of an `Offline` that found this holder.
+    const fn settled(self) -> Settled {
+        match self {
+            Self::Nobody | Self::Unclaimed => Settled::NotOurs,
+            Self::Another => Settled::Foreign { is_free: false },
+        }
+    }
 }
 
 /// Holder of a host after it went offline.
@@ -165,7 +276,7 @@ impl<'a> Offline<'a> {
             // Also under an epoch of ours: the store has lost the claim, and an audit has added the
             // host.
             Holder::Unclaimed if exists => Some(OfflineStep::Adopt),
-            _ => own.then_some(OfflineStep::Leave),
+            holder => own.then_some(OfflineStep::Leave(holder)),
         }
     }
 
@@ -209,7 +320,7 @@ impl Job for Offline<'_> {
                     step.shared(1, Shared::OwnRemove, op.host.as_str());
                 }
             }
-            OfflineStep::Leave => {
+            OfflineStep::Leave(_) => {
                 step.shared(1, Shared::OwnRemove, op.host.as_str());
             }
         }
@@ -225,9 +336,7 @@ impl Job for Offline<'_> {
                 let (own, exists) = (replies.int()? == 1, replies.int()? == 1);
                 match self.looked(holder, own, exists) {
                     Some(next) => next,
-                    None => {
-                        return Ok(settled(self.op.ticket, Settled::NotOurs));
-                    }
+                    None => return Ok(settled(self.op.ticket, holder.settled())),
                 }
             }
             OfflineStep::Withdraw => {
@@ -243,8 +352,9 @@ impl Job for Offline<'_> {
                 replies.rest_good()?;
                 return Ok(settled(self.op.ticket, Settled::Released));
             }
-            OfflineStep::Leave => {
-                return Ok(settled(self.op.ticket, Settled::NotOurs));
+            OfflineStep::Leave(holder) => {
+                replies.rest_good()?;
+                return Ok(settled(self.op.ticket, holder.settled()));
             }
         };
         Ok(StepResult::More)
@@ -255,6 +365,7 @@ impl Job for Offline<'_> {
 /// meanwhile, if any.
 pub(super) fn withdraw(context: &Context, host: &HostId, step: &mut Step) {
     step.shared(0, Shared::ExistsRemove, host.as_str());
+    // Only now: a claim that this does not see yet adds the host to `exists` after its removal.
     step.one(1, cmd!("HGET", schema::host(host), field::NODE));
     for gone in &context.delete_fields {
         step.shared(0, Shared::Delete, &schema::of_host(host, gone));

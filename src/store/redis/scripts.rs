@@ -7,8 +7,10 @@ use std::sync::LazyLock;
 /// The scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
-    /// Claims hosts for a node.
+    /// Claims hosts that have connected.
     Claim,
+    /// Renews claims.
+    Renew,
     /// Gives up a claim.
     Release,
     /// Deletes the hash of a host.
@@ -47,8 +49,6 @@ pub(super) enum Script {
     Failed,
     /// Tests commands.
     Trial,
-    /// Takes over a host from a node that is gone.
-    Inherit,
     /// Takes over a task from a node that is gone.
     Retake,
     /// Adds transitions of a host.
@@ -60,6 +60,7 @@ pub(super) enum Script {
 /// Sources, in the order of the variants.
 const SOURCES: [&str; 24] = [
     include_str!("lua/claim.lua"),
+    include_str!("lua/renew.lua"),
     include_str!("lua/release.lua"),
     include_str!("lua/forget.lua"),
     include_str!("lua/describe.lua"),
@@ -79,7 +80,6 @@ const SOURCES: [&str; 24] = [
     include_str!("lua/results.lua"),
     include_str!("lua/failed.lua"),
     include_str!("lua/trial.lua"),
-    include_str!("lua/inherit.lua"),
     include_str!("lua/retake.lua"),
     include_str!("lua/history.lua"),
     include_str!("lua/counts.lua"),
@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn variants_and_sources_have_one_order() {
         for (script, sign) in [
-            (Script::Claim, "Claims hosts for a node"),
+            (Script::Claim, "Claims hosts that have connected"),
+            (Script::Renew, "Renews claims"),
             (Script::Release, "Gives up a claim"),
             (Script::Forget, "Deletes the hash of a host"),
             (Script::Describe, "Writes host name and MAC"),
@@ -141,7 +142,6 @@ mod tests {
             (Script::Results, "Reads the results of a host"),
             (Script::Failed, "whether a command of a host has failed"),
             (Script::Trial, "Tries commands"),
-            (Script::Inherit, "Takes over a host"),
             (Script::Retake, "Takes over a task"),
             (Script::History, "Adds packed transitions"),
             (Script::Counts, "Adds counts of hosts online"),

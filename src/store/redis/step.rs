@@ -37,6 +37,8 @@ pub(super) enum Shared {
     Seen,
     /// [`Script::Claim`].
     Claim,
+    /// [`Script::Renew`].
+    Renew,
     /// [`Script::Release`].
     Release,
     /// `DEL`.
@@ -44,13 +46,14 @@ pub(super) enum Shared {
 }
 
 impl Shared {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::ExistsAdd,
         Self::ExistsRemove,
         Self::OwnAdd,
         Self::OwnRemove,
         Self::Seen,
         Self::Claim,
+        Self::Renew,
         Self::Release,
         Self::Delete,
     ];
@@ -64,6 +67,7 @@ impl Shared {
             Self::OwnRemove => cmd!("SREM", own_set),
             Self::Seen => cmd!("ZADD", schema::SEEN, "GT"),
             Self::Claim => Script::Claim.on_each(count),
+            Self::Renew => Script::Renew.on_each(count),
             Self::Release => Script::Release.on_each(count),
             Self::Delete => cmd!("DEL"),
         }
@@ -72,7 +76,7 @@ impl Shared {
     /// Returns whether the command is a script, whose reply is a list with an entry for each
     /// operation.
     fn is_script(self) -> bool {
-        matches!(self, Self::Claim | Self::Release)
+        matches!(self, Self::Claim | Self::Renew | Self::Release)
     }
 
     /// Greatest number of operations of a command. `keys_max` bounds the keys.

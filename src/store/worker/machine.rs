@@ -278,12 +278,19 @@ impl Worker {
 
     fn read_hosts(&mut self, mut cursor: HeldCursor) -> Result<Next, StoreError> {
         let is_first = self.link.number() == 0;
-        if cursor == HeldCursor::Start && !self.link.backend().has_own_set()? {
-            self.link.note_data_loss();
+        if cursor == HeldCursor::Start {
+            if !self.link.backend().has_own_set()? {
+                self.link.note_data_loss();
+            }
+            self.nodes
+                .look(&mut self.link, &*self.clock, &mut self.out)?;
         }
+        // Beside other nodes only the hosts that this node holds: a start costs the same beside none
+        // and a million of theirs.
+        let everyone = is_first && !self.nodes.are_live();
         let mut hosts = Vec::new();
         self.link.call(&*self.clock, |backend| {
-            backend.held(is_first, &mut cursor, &mut hosts)
+            backend.held(everyone, &mut cursor, &mut hosts)
         })?;
         if !hosts.is_empty() {
             self.out.push(Outcome::Held(hosts));

@@ -1,5 +1,5 @@
-//! Other nodes, as the worker sees them: a node whose lease is missing for long enough is gone, and
-//! its hosts and tasks are taken over.
+//! Other nodes, as the worker sees them: a node whose lease is missing for long enough is gone, its
+//! hosts are ended, and its tasks are taken over.
 //!
 //! A node is gone when its lease was missing in every check for the grace, each check at most
 //! [`NODE_LOOK_GAP_S`] after the one before. A check that comes later, after an outage of the store
@@ -22,6 +22,10 @@ pub(super) struct Nodes {
     checked: Instant,
     due: Instant,
     takeover: Option<Takeover>,
+    /// Other nodes share the store; `None` if it cannot be shared, or before the first look.
+    are_several: Option<bool>,
+    /// Others hold their leases.
+    are_live: bool,
     /// A takeover was interrupted: some of the tasks may be ours, and the core does not know them.
     has_unread_tasks: bool,
 }
@@ -50,6 +54,8 @@ impl Nodes {
             checked: Instant::ZERO,
             due: Instant::ZERO,
             takeover: None,
+            are_several: None,
+            are_live: false,
             has_unread_tasks: false,
         }
     }
@@ -88,7 +94,7 @@ impl Nodes {
             if now < self.due {
                 return Ok(false);
             }
-            let silent = link.call(clock, |backend| backend.silent_nodes(wall))?;
+            let silent = self.look(link, clock, out)?;
             let gone = self.checked(silent, now);
             self.takeover = gone.map(|node| Takeover { node, tasks: None });
             return Ok(self.takeover.is_some());
@@ -97,11 +103,11 @@ impl Nodes {
         match &mut takeover.tasks {
             None => {
                 let mut hosts = Vec::new();
-                if !link.call(clock, |backend| backend.take_over_hosts(node, &mut hosts))? {
+                if !link.call(clock, |backend| backend.end_hosts(node, wall, &mut hosts))? {
                     takeover.tasks = Some(HeldCursor::Start);
                 }
                 if !hosts.is_empty() {
-                    out.push(Outcome::Inherited(hosts));
+                    out.push(Outcome::Ended(hosts));
                 }
             }
             Some(cursor) => {
@@ -118,6 +124,29 @@ impl Nodes {
             }
         }
         Ok(true)
+    }
+
+    /// Looks at the other nodes, and notifies the core of a change. Returns those without a lease.
+    pub fn look(
+        &mut self,
+        link: &mut Link,
+        clock: &dyn Clock,
+        out: &mut Vec<Outcome>,
+    ) -> Result<Vec<String>, StoreError> {
+        let wall = clock.wall();
+        let seen = link.call(clock, |backend| backend.look_at_nodes(wall))?;
+        if let Some(are_several) = seen.are_several
+            && self.are_several.replace(are_several) != Some(are_several)
+        {
+            out.push(Outcome::Nodes { are_several });
+        }
+        self.are_live = seen.are_live;
+        Ok(seen.silent)
+    }
+
+    /// Returns whether other nodes hold their leases, according to the last look.
+    pub fn are_live(&self) -> bool {
+        self.are_live
     }
 
     /// A check at `now` found these nodes without a lease. Returns the first that is gone.

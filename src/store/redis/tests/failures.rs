@@ -441,7 +441,7 @@ fn settled_operations_are_counted_from_the_first() {
     assert!(matches!(
         outcomes[..],
         [Outcome::Presence {
-            settled: Settled::Claimed { epoch: 1 },
+            settled: Settled::Claimed { epoch: 1, .. },
             ..
         }]
     ));

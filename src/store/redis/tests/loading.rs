@@ -106,7 +106,7 @@ fn a_large_node_is_taken_over_completely() {
     let words: Vec<&str> = words.chain(names.iter().map(String::as_str)).collect();
     server.say(&words);
     let mut hosts = Vec::new();
-    while store.take_over_hosts("n1", &mut hosts).unwrap() {}
+    while store.end_hosts("n1", UnixMs(9), &mut hosts).unwrap() {}
     assert_eq!(hosts, []);
     assert_eq!(server.say(&["EXISTS", &key]), redis::Value::Int(0));
 }

@@ -96,6 +96,7 @@ fn online(name: &str, seq: u64) -> Op {
         peer: "10.0.0.7:40000".parse().unwrap(),
         keyed: false,
         since: UnixMs(1_000),
+        hold: op::Hold::Claim { boot: None },
         event: Some(stamp(seq)),
     }))
 }
@@ -176,7 +177,7 @@ fn settle(store: &mut RedisStore, op: Op) -> Settled {
 
 fn claim(store: &mut RedisStore, name: &str, seq: u64) -> u64 {
     match settle(store, online(name, seq)) {
-        Settled::Claimed { epoch } => epoch,
+        Settled::Claimed { epoch, .. } => epoch,
         other => panic!("{other:?}"),
     }
 }

@@ -101,9 +101,12 @@ fn a_late_offline_changes_nothing() {
     let newest = claim(&mut other, "a", 1);
     assert_eq!(
         settle(&mut store, offline("a", newest, 4)),
-        Settled::NotOurs
+        Settled::Foreign { is_free: false }
     );
-    assert_eq!(settle(&mut store, offline("a", 0, 5)), Settled::NotOurs);
+    assert_eq!(
+        settle(&mut store, offline("a", 0, 5)),
+        Settled::Foreign { is_free: false }
+    );
     assert_eq!(set(&mut store, schema::EXISTS), ["a"]);
     assert_eq!(store.dump(&schema::node_hosts("n1")).unwrap(), None);
     assert_eq!(set(&mut store, &schema::node_hosts("n2")), ["a"]);
@@ -132,10 +135,10 @@ fn a_batch_keeps_the_order_of_each_host() {
     assert_eq!(
         settled,
         [
-            Settled::Claimed { epoch: 1 },
-            Settled::Claimed { epoch: 1 },
+            Settled::claimed(1),
+            Settled::claimed(1),
             Settled::Released,
-            Settled::Claimed { epoch: 2 },
+            Settled::claimed(2),
             Settled::Released,
         ]
     );
@@ -227,4 +230,32 @@ fn a_long_run_renews_the_lease() {
     run(&mut store, &ops);
     assert_eq!(left(), -2);
     assert_eq!(store.lease(false), Ok(Lease::Taken));
+}
+
+#[test]
+fn a_claim_fought_over_is_refused_for_a_minute() {
+    let server = RedisServer::start(&[]);
+    let mut nodes = [server.store(settings("n1")), server.store(settings("n2"))];
+    let connects = |store: &mut _, seq| settle(store, online("a", seq));
+    for seq in 0..16 {
+        let node = &mut nodes[seq as usize % 2];
+        let settled = connects(node, seq);
+        assert!(
+            matches!(settled, Settled::Claimed { .. }),
+            "{seq}: {settled:?}"
+        );
+    }
+    let [one, two] = &mut nodes;
+    let told = events(one).len();
+    assert_eq!(connects(one, 16), Settled::Contested { is_first: true });
+    assert_eq!(connects(one, 17), Settled::Contested { is_first: false });
+    assert_eq!(set(one, &schema::node_hosts("n1")), [""; 0]);
+    assert_eq!(set(one, schema::EXISTS), ["a"]);
+    // The one that has it claims it as it likes.
+    assert_eq!(claim(two, "a", 18), 17);
+    assert_eq!(settle(two, offline("a", 17, 19)), Settled::Released);
+    assert_eq!(claim(one, "a", 20), 18, "nobody's: nothing is fought over");
+    assert!(events(one).len() >= told);
+    let barred = field(one, &schema::host(&host("a")), "barred_until");
+    assert!(barred.is_some());
 }

@@ -705,13 +705,12 @@ fn left_by_n1(open: &mut Factory<'_>) {
 
 fn take_over(s: &mut Box<dyn Subject>, node: &str) -> (Vec<String>, Vec<String>) {
     let (mut hosts, mut tasks) = (Vec::new(), Vec::new());
-    while s.take_over_hosts(node, &mut hosts).unwrap() {}
+    while s.end_hosts(node, UnixMs(5), &mut hosts).unwrap() {}
     let mut cursor = HeldCursor::Start;
     while cursor != HeldCursor::End {
         s.take_over_tasks(node, UnixMs(5), &mut cursor, &mut tasks)
             .unwrap();
     }
-    assert!(hosts.iter().all(|host| host.ours));
     (
         hosts.iter().map(|host| host.host.to_string()).collect(),
         tasks.iter().map(|task| task.key.to_string()).collect(),
@@ -722,22 +721,36 @@ pub fn hosts_and_tasks_of_a_gone_node_are_taken_over(open: &mut Factory<'_>) {
     left_by_n1(open);
     let mut s = open(named("n2"));
     s.lease(false).unwrap();
-    assert_eq!(s.silent_nodes(UnixMs(1)).unwrap(), ["n1"]);
-    assert_eq!(take_over(&mut s, "n1"), (owned(&["a"]), owned(&["AC1"])));
-    assert_eq!(key(&mut s, "anthill:node:n2:hosts"), set(&["a"]));
+    assert_eq!(s.look_at_nodes(UnixMs(1)).unwrap().silent, ["n1"]);
+    let (mut hosts, tasks_taken) = take_over(&mut s, "n1");
+    hosts.sort();
+    assert_eq!(
+        (hosts, tasks_taken),
+        (owned(&["a", "b"]), owned(&["AC1"])),
+        "c belongs to another"
+    );
+    assert_eq!(key(&mut s, "anthill:node:n2:hosts"), None);
     assert_eq!(key(&mut s, "anthill:node:n1:hosts"), None);
-    assert_eq!(fields(&mut s, "anthill:host:a")["node"], "n2");
+    let ended = fields(&mut s, "anthill:host:a");
+    assert_eq!((&*ended["node"], &*ended["reason"]), ("", "lost"));
+    assert_eq!(fields(&mut s, "anthill:host:b")["reason"], "closed");
     assert_eq!(fields(&mut s, "anthill:host:c")["node"], "n9");
-    assert_eq!(key(&mut s, "exists"), set(&["a", "c"]), "b is finished");
+    assert_eq!(key(&mut s, "exists"), set(&["c"]));
+    let told = events(&mut s);
+    let offline = told.iter().filter(|event| event["event"] == "offline");
+    assert_eq!(offline.count(), 2, "each once: {told:?}");
     assert_eq!(
         key(&mut s, "anthill:task:AC1"),
         claim_of(&task("AC1", 7), "n2")
     );
     assert!(tasks(&mut s).contains_key("AC1"));
     // Nothing is left, and its name goes when all that is kept is gone.
-    assert_eq!(s.silent_nodes(UnixMs(6)).unwrap(), [""; 0]);
+    assert_eq!(s.look_at_nodes(UnixMs(6)).unwrap().silent, [""; 0]);
     assert_eq!(key(&mut s, "anthill:nodes"), set(&["n1", "n2"]));
-    assert_eq!(s.silent_nodes(UnixMs(u64::MAX / 2)).unwrap(), [""; 0]);
+    assert_eq!(
+        s.look_at_nodes(UnixMs(u64::MAX / 2)).unwrap().silent,
+        [""; 0]
+    );
     assert_eq!(key(&mut s, "anthill:nodes"), set(&["n2"]));
     assert_eq!(key(&mut s, "anthill:node:n1:info"), None);
 }
@@ -752,15 +765,12 @@ pub fn a_node_that_returns_is_not_gone(open: &mut Factory<'_>) {
     let mut s = open(named("n1"));
     s.lease(false).unwrap();
     assert_eq!(key(&mut s, "anthill:node:n1:info"), None);
-    assert_eq!(
-        settle(&mut s, online("a", Some(9))),
-        Settled::Claimed { epoch: 2 }
-    );
+    assert_eq!(settle(&mut s, online("a", Some(9))), Settled::claimed(2));
     s.release_lease().unwrap();
     drop(s);
     let mut s = open(named("n2"));
     s.lease(false).unwrap();
-    assert_eq!(s.silent_nodes(UnixMs(7)).unwrap(), ["n1"]);
+    assert_eq!(s.look_at_nodes(UnixMs(7)).unwrap().silent, ["n1"]);
     assert_eq!(take_over(&mut s, "n1").0, ["a"]);
 }
 

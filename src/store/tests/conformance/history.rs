@@ -52,7 +52,7 @@ pub fn transitions_are_added_once(open: &mut Factory<'_>) {
         assert_eq!(transitions(&mut s, "a"), [10, 20]);
     }
     let epoch = match settle(&mut s, online("a", None)) {
-        Settled::Claimed { epoch } => epoch,
+        Settled::Claimed { epoch, .. } => epoch,
         other => panic!("{other:?}"),
     };
     run(&mut s, &[with_past(offline("a", epoch, Some(2)), [20, 30])]);
@@ -62,7 +62,7 @@ pub fn transitions_are_added_once(open: &mut Factory<'_>) {
     let kept = transitions(&mut s, "a");
     assert_eq!((kept.len(), kept[0], kept[31]), (32, 38, 69));
     let epoch = match settle(&mut s, online("a", None)) {
-        Settled::Claimed { epoch } => epoch,
+        Settled::Claimed { epoch, .. } => epoch,
         other => panic!("{other:?}"),
     };
     run(

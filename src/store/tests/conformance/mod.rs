@@ -12,7 +12,7 @@ use crate::ids::{HostId, HostRef, TaskKey};
 use crate::time::{Span, UnixMs};
 
 use crate::store::op::{
-    Answer, HeldHost, Inventory, LabelPlace, Labels, Offline, Online, Op, Outcome, Progress,
+    Answer, HeldHost, Hold, Inventory, LabelPlace, Labels, Offline, Online, Op, Outcome, Progress,
     Reason, Settled, Stamp, TaskState,
 };
 use crate::store::{Backend, Dump, HeldCursor, Settings, StoreError};
@@ -44,6 +44,8 @@ macro_rules! conformance_cases {
             going_offline_gives_up_the_claim
             a_late_offline_does_nothing
             a_host_of_another_node_is_not_changed
+            a_renewal_takes_only_what_is_this_nodes
+            a_claim_says_what_it_found
             a_host_the_old_server_left_can_go_offline
             a_host_whose_claim_was_lost_can_go_offline
             an_interrupted_offline_is_finished_when_repeated
@@ -202,6 +204,7 @@ fn online(name: &str, event: Option<u64>) -> Op {
         peer: "10.0.0.1:4711".parse().unwrap(),
         keyed: false,
         since: UnixMs(1_700_000_000_000),
+        hold: Hold::Claim { boot: None },
         event: event.map(stamp),
     }))
 }

@@ -3,14 +3,11 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::store::op::{AuditRecord, Notice, Outside, Place};
+use crate::store::op::{AuditRecord, Hold, Notice, Online, Outside, Place};
 
 pub fn coming_online_claims_the_host(open: &mut Factory<'_>) {
     let mut s = open(settings());
-    assert_eq!(
-        settle(&mut s, online("a", Some(5))),
-        Settled::Claimed { epoch: 1 }
-    );
+    assert_eq!(settle(&mut s, online("a", Some(5))), Settled::claimed(1));
     let claim = fields(&mut s, "anthill:host:a");
     for (field, value) in [
         ("epoch", "1"),
@@ -34,10 +31,7 @@ pub fn coming_online_claims_the_host(open: &mut Factory<'_>) {
     );
 
     // Written again: a higher epoch, and nothing to tell.
-    assert_eq!(
-        settle(&mut s, online("a", None)),
-        Settled::Claimed { epoch: 2 }
-    );
+    assert_eq!(settle(&mut s, online("a", None)), Settled::claimed(2));
     assert_eq!(key(&mut s, "exists"), set(&["a"]));
     assert_eq!(events(&mut s).len(), 1);
 }
@@ -77,10 +71,7 @@ pub fn going_offline_gives_up_the_claim(open: &mut Factory<'_>) {
     assert_eq!(events(&mut s).len(), 3);
 
     // It comes back under a new epoch and no reason.
-    assert_eq!(
-        settle(&mut s, online("a", Some(5))),
-        Settled::Claimed { epoch: 2 }
-    );
+    assert_eq!(settle(&mut s, online("a", Some(5))), Settled::claimed(2));
     let back = fields(&mut s, "anthill:host:a");
     assert_eq!(back.get("reason").map_or("", String::as_str), "");
     assert_eq!(key(&mut s, "exists"), set(&["a", "b"]));
@@ -113,7 +104,12 @@ pub fn a_host_of_another_node_is_not_changed(open: &mut Factory<'_>) {
     });
     assert_eq!(
         settle(&mut s, online("a", Some(1))),
-        Settled::Claimed { epoch: 2 }
+        Settled::Claimed {
+            epoch: 2,
+            moved: true,
+            restarted: false,
+            keyed: false,
+        }
     );
     drop(s);
 
@@ -121,7 +117,7 @@ pub fn a_host_of_another_node_is_not_changed(open: &mut Factory<'_>) {
     for epoch in [1, 2, 0] {
         assert_eq!(
             settle(&mut s, offline("a", epoch, Some(2))),
-            Settled::NotOurs
+            Settled::Foreign { is_free: false }
         );
     }
     assert_eq!(key(&mut s, "exists"), set(&["a"]));
@@ -133,6 +129,108 @@ pub fn a_host_of_another_node_is_not_changed(open: &mut Factory<'_>) {
         !hosts["a"].ours && hosts.len() == 1,
         "known, but another's: {hosts:?}"
     );
+}
+
+/// A node's host, held under `hold`.
+fn held_as(name: &str, hold: Hold, event: Option<u64>) -> Op {
+    match online(name, event) {
+        Op::Online(op) => Op::Online(Box::new(Online { hold, ..*op })),
+        other => other,
+    }
+}
+
+pub fn a_renewal_takes_only_what_is_this_nodes(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    // What is stored (node and epoch), what is renewed, and what comes of it.
+    let renew = |epoch| Hold::Renew { epoch };
+    let keep = |epoch| Hold::Keep { epoch };
+    let mine = |epoch| Settled::Renewed { epoch };
+    let (taken, free) = (
+        Settled::Foreign { is_free: false },
+        Settled::Foreign { is_free: true },
+    );
+    let cases = [
+        (None, renew(4), mine(4)),
+        (Some(("n9", 3)), renew(4), mine(4)),
+        (Some((NODE, 4)), renew(4), mine(4)),
+        // Its answer was lost.
+        (Some((NODE, 5)), renew(4), mine(5)),
+        (Some(("n9", 4)), renew(4), taken.clone()),
+        (Some(("n9", 5)), renew(4), taken.clone()),
+        (Some(("", 4)), renew(4), Settled::Returned { epoch: 5 }),
+        (Some(("", 5)), renew(4), free.clone()),
+        // It is not connected: nothing is taken back.
+        (Some((NODE, 4)), keep(4), mine(4)),
+        (Some(("", 4)), keep(4), free),
+        (Some(("n9", 4)), keep(4), taken.clone()),
+        // Adopted.
+        (None, keep(0), mine(1)),
+        (Some(("", 4)), keep(0), mine(5)),
+        (Some(("n9", 4)), keep(0), taken),
+    ];
+    for (number, (stored, hold, expected)) in cases.into_iter().enumerate() {
+        let name = format!("h{number}");
+        if let Some((node, epoch)) = stored {
+            let fields = [("node", node), ("epoch", &*epoch.to_string())];
+            s.seed(&format!("anthill:host:{name}"), hash(&fields).unwrap());
+        }
+        let result = settle(&mut s, held_as(&name, hold.clone(), None));
+        assert_eq!(result, expected, "{stored:?}, {hold:?}");
+        let is_ours = !matches!(result, Settled::Foreign { .. });
+        for set in ["exists", "anthill:node:n1:hosts"] {
+            let members = match key(&mut s, set) {
+                Some(Dump::Set(members)) => members,
+                _ => Vec::new(),
+            };
+            assert_eq!(members.contains(&name), is_ours, "{set}: {name}");
+        }
+        let node = fields(&mut s, &format!("anthill:host:{name}"))["node"].clone();
+        assert_eq!(node == NODE, is_ours, "{name}");
+    }
+    assert_eq!(events(&mut s).len(), 0);
+    // With an event it is told here, and nothing is left to be told.
+    let again = [("node", ""), ("epoch", "4")];
+    s.seed("anthill:host:x", hash(&again).unwrap());
+    let result = settle(&mut s, held_as("x", Hold::Renew { epoch: 4 }, Some(7)));
+    assert_eq!(result, Settled::Renewed { epoch: 5 });
+    assert_eq!(
+        last_event(&mut s, &["event", "host", "seq"]),
+        ["online", "x", "7"]
+    );
+}
+
+pub fn a_claim_says_what_it_found(open: &mut Factory<'_>) {
+    let mut s = open(settings());
+    let claim = |boot: Option<&str>| Hold::Claim {
+        boot: boot.map(Into::into),
+    };
+    let found = |epoch, moved, restarted| Settled::Claimed {
+        epoch,
+        moved,
+        restarted,
+        keyed: false,
+    };
+    let mut connects = |hold| settle(&mut s, held_as("a", hold, None));
+    assert_eq!(connects(claim(Some("aa"))), found(1, false, false));
+    assert_eq!(connects(claim(Some("aa"))), found(2, false, false));
+    assert_eq!(connects(claim(None)), found(3, false, false));
+    assert_eq!(connects(claim(Some("bb"))), found(4, false, true));
+    let theirs = [
+        ("node", "n9"),
+        ("epoch", "6"),
+        ("boot", "cc"),
+        ("keyed", "1"),
+    ];
+    s.seed("anthill:host:a", hash(&theirs).unwrap());
+    let result = settle(&mut s, held_as("a", claim(Some("dd")), None));
+    let expected = Settled::Claimed {
+        epoch: 7,
+        moved: true,
+        restarted: true,
+        keyed: true,
+    };
+    assert_eq!(result, expected);
+    assert_eq!(fields(&mut s, "anthill:host:a")["boot"], "dd");
 }
 
 pub fn a_host_the_old_server_left_can_go_offline(open: &mut Factory<'_>) {

@@ -76,10 +76,7 @@ pub fn a_restart_finds_the_hosts(open: &mut Factory<'_>) {
     assert_eq!(ours, ["a", "b"], "only the node's own set");
     // The claims of before the restart can be ended, and taken anew.
     assert_eq!(settle(&mut s, offline("a", 1, Some(5))), Settled::Released);
-    assert_eq!(
-        settle(&mut s, online("b", None)),
-        Settled::Claimed { epoch: 2 }
-    );
+    assert_eq!(settle(&mut s, online("b", None)), Settled::claimed(2));
     assert_eq!(events(&mut s).len(), 5);
 }
 
@@ -258,10 +255,7 @@ pub fn finished_records_expire(open: &mut Factory<'_>) {
     // What is over counts for nothing: the list begins anew, the host at its first epoch.
     store_all(&mut s, &[progress("h", 3, None, &["z"], &["y"])]);
     assert_eq!(key(&mut s, "AC1_h_complete"), list(&["z"]));
-    assert_eq!(
-        settle(&mut s, online("a", None)),
-        Settled::Claimed { epoch: 1 }
-    );
+    assert_eq!(settle(&mut s, online("a", None)), Settled::claimed(1));
     drop(s);
 
     // A claim takes the end off the key it had been given while offline.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::op::{Dispatch, Found, HeldHost, HeldTask, Op, Outcome, Settled, Stored};
 use crate::store::tests::reports::name;
-use crate::store::{Backend, HeldCursor, Lease, Ran, StoreError};
+use crate::store::{Backend, HeldCursor, Lease, NodesSeen, Ran, StoreError};
 use crate::time::{Instant, Span, UnixMs};
 
 use crate::store::worker::Clock;
@@ -203,8 +203,13 @@ impl Backend for Fake {
         Ok(())
     }
 
-    fn silent_nodes(&mut self, _now: UnixMs) -> Result<Vec<String>, StoreError> {
-        Ok(self.world()?.silent.clone())
+    fn look_at_nodes(&mut self, _now: UnixMs) -> Result<NodesSeen, StoreError> {
+        let silent = self.world()?.silent.clone();
+        Ok(NodesSeen {
+            are_several: None,
+            are_live: false,
+            silent,
+        })
     }
 
     fn take_over_tasks(
@@ -341,7 +346,7 @@ impl World {
                 self.state += 1;
                 return Some(Outcome::Presence {
                     ticket: online.ticket,
-                    settled: Settled::Claimed { epoch: 1 },
+                    settled: Settled::claimed(1),
                 });
             }
             Op::Notice(_) | Op::Forget(_) | Op::History(_) => return None,
