@@ -27,6 +27,7 @@ pub mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod message;
+pub mod proxy;
 pub mod target;
 
 mod beat;

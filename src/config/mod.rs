@@ -125,6 +125,8 @@ pub struct Server {
     /// `http_names`: names that a request's `Host` may have beside the bound address and
     /// `localhost`.
     pub http_names: Vec<String>,
+    /// `proxy_from`: networks of load balancers, whose connections begin with a PROXY header.
+    pub proxy_from: Vec<Network>,
     /// `http_token_file`: file with the API's token, 16 to 1024 visible ASCII characters. `null`:
     /// no token.
     pub http_token_file: Option<PathBuf>,
@@ -162,6 +164,7 @@ impl Default for Server {
             udp: local(UDP_PORT),
             http: local(HTTP_PORT),
             http_names: Vec::new(),
+            proxy_from: Vec::new(),
             http_token_file: None,
             http_token: None,
             http_tokens: None,
@@ -198,6 +201,7 @@ impl fmt::Debug for Server {
             .field("udp", &self.udp)
             .field("http", &self.http)
             .field("http_names", &self.http_names)
+            .field("proxy_from", &self.proxy_from)
             .field("http_token_file", &self.http_token_file)
             .field("http_token", &self.http_token.as_ref().map(|_| "***"))
             .field("http_tokens", &self.http_tokens)

@@ -104,9 +104,14 @@ fn keys(v: &Value<'_>) -> Result<KeysFile, ConfigError> {
     Ok(keys)
 }
 
-fn network(v: &Value<'_>) -> Result<Network, ConfigError> {
+pub(super) fn network(v: &Value<'_>) -> Result<Network, ConfigError> {
     let network = v.text().parse().ok();
     network.ok_or_else(|| v.wrong("is not a network such as 10.0.0.0/8, or an address"))
+}
+
+pub(super) fn networks_json(networks: &[Network]) -> Json {
+    let texts = networks.iter().map(ToString::to_string);
+    texts.collect::<Vec<_>>().into()
 }
 
 pub(super) fn node_name(v: &Value<'_>) -> Result<String, ConfigError> {

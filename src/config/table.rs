@@ -62,6 +62,9 @@ keys! {
         "Address of the HTTP API";
     "server.http_names" = server.http_names, RELOADED, plain("list of host names", |v| read::list(v, read::http_name)),
         "Names that the `Host` of a request may have, beside the bound address and `localhost`";
+    "server.proxy_from" = server.proxy_from, RELOADED,
+        shown("list of networks", |v| read::list(v, read::network), |networks| read::networks_json(networks)),
+        "Networks of load balancers, such as `10.0.0.0/8`. A connection to `server.tcp` from there must begin with a header of the PROXY protocol, version 2, within `heartbeat.first_message_s`; the header gives the host's address";
     "server.http_token_file" = server.http_token_file, RELOADED, or_null(plain("path", read::path)),
         "File with the API's token, 16 to 1024 visible ASCII characters. Every path but `/healthz` then needs the token. A reload takes over another token; only a restart takes it away";
     "server.http_tokens" = server.http_tokens, RELOADED, or_null(plain("path", read::path)),

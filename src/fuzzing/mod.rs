@@ -5,12 +5,14 @@
 
 mod config;
 mod http;
+mod proxy;
 mod session;
 mod spool;
 mod target;
 
 pub use self::config::config;
 pub use self::http::http;
+pub use self::proxy::proxy;
 pub use self::session::session;
 pub use self::spool::spool;
 pub use self::target::target;
@@ -33,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("spool", spool),
     ("ak", fuzzing::ak),
     ("target", target),
+    ("proxy", proxy),
 ];
 
 /// Data taken apart piece by piece, as instructions for a target that does several things.

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use mio::Token;
 use mio::net::TcpStream;
 
 use super::Reactor;
@@ -42,19 +43,37 @@ impl Reactor {
         let mut slice = Slice::begin(self.poller.now());
         let before = self.stats.accepted;
         while let Some((stream, peer)) = self.listener.accept(at.now, &mut self.stats) {
-            match self.connections.decide(peer.ip(), at.now) {
-                Ok(victim) => {
-                    victim.iter().for_each(|conn| self.evict(*conn, at));
-                    self.admit(stream, peer, at);
-                }
-                // Dropping the stream closes it, so that its peer knows.
-                Err(refusal) => self.stats.refused(refusal),
+            if self.proxied.expects(peer.ip()) {
+                let (registry, stats) = (self.poller.registry(), &mut self.stats);
+                self.proxied.keep(stream, peer, at.now, registry, stats);
+            } else {
+                self.take_in(stream, peer, at);
             }
             if slice.is_over(|| self.poller.now()) {
                 break;
             }
         }
         self.poller.count_accepted(self.stats.accepted - before);
+    }
+
+    /// Takes in a connection whose PROXY header is complete.
+    pub(super) fn proxied_event(&mut self, token: Token, at: Moment) {
+        let (registry, stats) = (self.poller.registry(), &mut self.stats);
+        if let Some((stream, peer)) = self.proxied.ready(token, at.now, registry, stats) {
+            self.take_in(stream, peer, at);
+        }
+    }
+
+    /// Admits a connection from `peer`, or refuses it.
+    fn take_in(&mut self, stream: TcpStream, peer: SocketAddr, at: Moment) {
+        match self.connections.decide(peer.ip(), at.now) {
+            Ok(victim) => {
+                victim.iter().for_each(|conn| self.evict(*conn, at));
+                self.admit(stream, peer, at);
+            }
+            // Dropping the stream closes it, so that its peer knows.
+            Err(refusal) => self.stats.refused(refusal),
+        }
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr, at: Moment) {

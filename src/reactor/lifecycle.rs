@@ -52,6 +52,7 @@ impl Reactor {
             labels,
             http,
             outside,
+            proxy,
             tuning,
             tls,
             http_tls,
@@ -68,6 +69,7 @@ impl Reactor {
         self.apply(at);
         self.web.set_rules(http);
         self.web.set_tls(http_tls);
+        self.proxied.set_rules(proxy);
         self.poller.set_nap(tuning.coalesce);
         self.reader.framing = tuning.framing;
         self.lifecycle.offline_on_shutdown = tuning.offline_on_shutdown;
@@ -77,6 +79,7 @@ impl Reactor {
     /// outstanding writes.
     pub(super) fn begin_stop(&mut self, at: Moment) {
         self.listener.close();
+        self.proxied.clear();
         self.web.stop(self.poller.registry());
         self.outbound.stop();
         self.connections.queues().clear();

@@ -36,6 +36,7 @@ pub(crate) mod mailbox;
 pub(crate) mod memory;
 pub(crate) mod outbound;
 mod poller;
+pub(crate) mod proxy;
 pub(crate) mod read_budget;
 pub(crate) mod ready_queue;
 pub(crate) mod request;
@@ -80,6 +81,7 @@ use self::listener::Listener;
 use self::mailbox::{Mailbox, StoreEnds};
 use self::outbound::Outbound;
 use self::poller::{Poller, Woken};
+use self::proxy::Proxied;
 use self::read_budget::{ReadBudget, Slice};
 use self::ready_queue::ReadQueue;
 use self::request::HandleRequest;
@@ -117,6 +119,7 @@ pub struct Reactor {
     outbound: Outbound,
     driver: Driver,
     mailbox: Mailbox,
+    proxied: Proxied,
     subscribers: Subscribers,
     /// Handles that wait for the core's answer.
     requesters: Requesters,
@@ -168,6 +171,7 @@ impl Reactor {
             driver: Driver::new(core),
             mailbox: Mailbox::new(wake, requests),
             subscribers: Subscribers::default(),
+            proxied: Proxied::new(settings.proxy.clone()),
             requesters: Requesters::default(),
             schedule: Schedule::default(),
             lifecycle: Lifecycle::new(&settings.tuning),
@@ -288,6 +292,7 @@ impl Reactor {
                     self.outbound.ready(event);
                 }
                 About::Host(conn) => self.host_event(conn, event, at),
+                About::Proxied => self.proxied_event(event.token(), at),
                 About::Closing(place) => self
                     .connections
                     .drain_closing(place, &mut self.reader.scratch),
@@ -445,11 +450,12 @@ impl Reactor {
         self.apply(at);
         let web = self.web.tick(at.now);
         let closing = self.connections.tick_closing(at.now);
+        let proxied = self.proxied.tick(at.now, &mut self.stats);
         let outbound = self.outbound.tick(woken, self.poller.registry(), at);
         self.publish_outbound(at);
         let certificates = self.check_certificates(at);
         self.schedule
-            .set_sockets([web, closing, outbound, certificates]);
+            .set_sockets([web, closing, proxied, outbound, certificates]);
     }
 
     /// Publishes events of devices and targets.

@@ -7,6 +7,7 @@ use super::error::BindError;
 use super::inherited::Inherited;
 use super::listener::Listener;
 use super::outbound::OutboundRules;
+use super::proxy::ProxyRules;
 use super::tls::TlsSettings;
 use super::udp::Udp;
 use crate::codec::Framing;
@@ -31,6 +32,7 @@ pub struct Settings {
     /// TLS on the TCP address.
     pub tls: Option<TlsSettings>,
     pub outside: OutboundRules,
+    pub proxy: ProxyRules,
     /// Settings that a reload changes.
     pub tuning: Tuning,
 }
@@ -56,6 +58,7 @@ pub struct Reload {
     /// Rules of the HTTP API.
     pub http: HttpRules,
     pub outside: OutboundRules,
+    pub proxy: ProxyRules,
     /// Settings of the reactor itself.
     pub tuning: Tuning,
     /// TLS for later connections, where TLS is spoken.

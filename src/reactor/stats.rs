@@ -2,6 +2,7 @@
 
 use super::admission::Refusal;
 use crate::codec::Abnormal;
+use crate::codec::proxy::ProxyError;
 use crate::metrics::{Measured, Metric};
 
 /// Counters and gauges of the sockets and the turn. Its table `METRICS` says what each of them
@@ -16,6 +17,9 @@ pub struct ReactorStats {
     pub shed_unproven: u64,
     pub shed_descriptors: u64,
     pub accept_errors: u64,
+    pub proxied: u64,
+    /// In the order of [`ProxyError::LABELS`].
+    pub proxy_refused: [u64; ProxyError::LABELS.len()],
     pub bytes_in: u64,
     pub bytes_out: u64,
     pub frames: u64,
@@ -74,6 +78,8 @@ impl Measured for ReactorStats {
         Metric::by("kind", "anthill_datagrams_abnormal_total", "Datagrams received that were no valid messages, by kind.", |s| Abnormal::LABELS.into_iter().zip(s.datagrams_abnormal).collect()),
         Metric::new("anthill_accepted_total", "Connections accepted and kept.", |s| s.accepted),
         Metric::new("anthill_accept_errors_total", "Failures to accept a connection.", |s| s.accept_errors),
+        Metric::new("anthill_proxied_total", "Connections whose PROXY header was accepted.", |s| s.proxied),
+        Metric::by("kind", "anthill_proxy_refused_total", "Connections closed for their PROXY header, by kind.", |s| ProxyError::LABELS.into_iter().zip(s.proxy_refused).collect()),
         Metric::new("anthill_bytes_in_total", "Bytes read from hosts.", |s| s.bytes_in),
         Metric::new("anthill_bytes_out_total", "Bytes written to hosts.", |s| s.bytes_out),
         Metric::new("anthill_frames_total", "Whole frames received.", |s| s.frames),

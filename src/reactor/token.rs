@@ -5,7 +5,7 @@
 //!  closing | HTTP | host | generation (32) | slot (29)      or, with none of the three: 0 to 4
 //! ```
 //!
-//! The token of an outbound connection has only bit 60 of the upper four, then its generation (32
+//! A closing connection with bit 59 waits for its PROXY header instead. The token of an outbound connection has only bit 60 of the upper four, then its generation (32
 //! bits) and its index (16).
 //!
 //! A host's connection carries its generation, so an event for one that was closed earlier in the
@@ -28,6 +28,10 @@ pub const HTTP_BIT: usize = 1 << 62;
 const OUTBOUND_BIT: usize = 1 << 60;
 const OUTBOUND_PLACE_BITS: u32 = 16;
 const CLOSING_BIT: usize = 1 << 63;
+/// Bit beside [`CLOSING_BIT`] of a connection that waits for its PROXY header, above its generation
+/// (32 bits) and its place (16).
+const PROXIED_BIT: usize = 1 << 59;
+const PROXIED_PLACE_BITS: u32 = 16;
 const HOST_BIT: usize = 1 << 61;
 const SLOT_BITS: u32 = 29;
 const SLOT_MASK: usize = (1 << SLOT_BITS) - 1;
@@ -55,6 +59,8 @@ pub enum About {
     Outbound,
     /// The closing connection at this place.
     Closing(usize),
+    /// A connection that waits for its PROXY header.
+    Proxied,
 }
 
 impl About {
@@ -66,6 +72,7 @@ impl About {
             WAKER => Self::Waker,
             HTTP_LISTENER => Self::Web,
             TIMERFD => Self::Timerfd,
+            Token(bits) if bits & CLOSING_BIT != 0 && bits & PROXIED_BIT != 0 => Self::Proxied,
             Token(bits) if bits & CLOSING_BIT != 0 => Self::Closing(bits & !CLOSING_BIT),
             Token(bits) if bits & HTTP_BIT != 0 => Self::Web,
             Token(bits) if bits & HOST_BIT == 0 => Self::Outbound,
@@ -101,6 +108,25 @@ pub fn host(conn: ConnId) -> Token {
     Token(HOST_BIT | ((conn.generation as usize) << SLOT_BITS) | (conn.slot as usize & SLOT_MASK))
 }
 
+const _: () = assert!(
+    crate::limits::PROXY_WAITING_MAX < 1 << PROXIED_PLACE_BITS,
+    "every place fits a token"
+);
+
+/// The token of a connection that waits for its PROXY header.
+#[must_use]
+pub const fn proxied(generation: u32, place: usize) -> Token {
+    Token(CLOSING_BIT | PROXIED_BIT | (generation as usize) << PROXIED_PLACE_BITS | place)
+}
+
+/// Generation and place of a connection that waits for its PROXY header.
+#[must_use]
+pub const fn proxied_parts(token: Token) -> (u32, usize) {
+    // The cast drops the bits above the generation.
+    let generation = (token.0 >> PROXIED_PLACE_BITS) as u32;
+    (generation, token.0 & ((1 << PROXIED_PLACE_BITS) - 1))
+}
+
 /// The token of the closing connection at `place`.
 #[must_use]
 pub fn closing(place: usize) -> Token {
@@ -132,5 +158,10 @@ mod tests {
         assert_eq!(About::of(TIMERFD), About::Timerfd);
         assert_eq!(About::of(Token(HTTP_BIT | 7)), About::Web);
         assert_eq!(About::of(closing(7)), About::Closing(7));
+        for parts in [(0, 0), (u32::MAX, 1_023)] {
+            let token = proxied(parts.0, parts.1);
+            assert_eq!(About::of(token), About::Proxied);
+            assert_eq!(proxied_parts(token), parts);
+        }
     }
 }

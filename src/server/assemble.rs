@@ -16,6 +16,7 @@ use crate::keys::Access;
 use crate::limits::{HOSTS_MAX, STORE_RETRY_MS_MAX};
 use crate::reactor::error::BindError;
 use crate::reactor::outbound::OutboundRules;
+use crate::reactor::proxy::ProxyRules;
 use crate::reactor::tls::TlsSettings;
 use crate::reactor::{self, Reload, Tuning};
 use crate::store::Settings;
@@ -110,7 +111,16 @@ pub fn settings(config: &Config) -> reactor::Settings {
         connections_per_ip: config.limits.connections_per_ip,
         tls: tls(&config.tls),
         outside: outside(config),
+        proxy: proxy(config),
         tuning: tuning(config),
+    }
+}
+
+/// Rules for connections from load balancers.
+fn proxy(config: &Config) -> ProxyRules {
+    ProxyRules {
+        from: config.server.proxy_from.clone(),
+        wait: config.heartbeat.first_message,
     }
 }
 
@@ -122,6 +132,7 @@ pub fn reload(config: &Config) -> Reload {
         labels: label_rules(config),
         http: http_rules(config),
         outside: outside(config),
+        proxy: proxy(config),
         tuning: tuning(config),
         tls: tls(&config.tls),
         http_tls: http_tls(config),

@@ -10,6 +10,7 @@ mod abnormal;
 mod agent;
 mod agent_server;
 mod ak;
+mod balancer;
 mod bench;
 mod bench_ends;
 mod both_killed;

@@ -27,6 +27,10 @@ fn a_wrong_value_is_named_with_what_it_may_be() {
             ),
         ),
         (
+            r#"{"server": {"proxy_from": ["10.0.0.0/8", "x"]}}"#,
+            "server.proxy_from[1]: \"x\" is not a network such as 10.0.0.0/8, or an address".to_owned(),
+        ),
+        (
             r#"{"server": {"http_names": "x"}}"#,
             "server.http_names: is a text, and must be a list".to_owned(),
         ),

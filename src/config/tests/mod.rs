@@ -112,7 +112,8 @@ fn every_key_is_read() {
     let text = json!({
         "server": {"name": "node-1", "tcp": "127.0.0.1:0", "udp": "[::1]:5", "http": "127.0.0.2:0",
                    "http_names": ["ants.example", "[::1]:80"], "http_token_file": null,
-                   "http_tls": null, "http_tokens": null, "http_write": "token", "coalesce_us": 0},
+                   "http_tls": null, "http_tokens": null, "http_write": "token",
+                   "proxy_from": ["10.0.0.0/8", "fd00::1"], "coalesce_us": 0},
         "heartbeat": {"timeout_s": 2, "first_message_s": 0.5, "working_timeout_s": 90.25,
                       "tcp_keepalive_s": 1, "byte_order": "big", "on_shutdown": "offline"},
         "limits": {"connections": 10, "connections_per_ip": 3, "frame_bytes": 64, "result_bytes": 1},
@@ -135,6 +136,8 @@ fn every_key_is_read() {
     assert_eq!(config.server.udp, address("[::1]:5"));
     assert_eq!(config.server.http, address("127.0.0.2:0"));
     assert_eq!(config.server.http_names, ["ants.example", "[::1]:80"]);
+    let balancers = config.server.proxy_from.iter().map(ToString::to_string);
+    assert_eq!(balancers.collect::<Vec<_>>(), ["10.0.0.0/8", "fd00::1/128"]);
     assert_eq!(config.server.http_write, HttpWrite::Token);
     assert_eq!(config.server.coalesce_us, 0);
     assert_eq!(config.heartbeat.timeout, Span::from_secs(2));

@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::connection::Flags;
 use super::outbound::OutboundRules;
+use super::proxy::ProxyRules;
 use super::*;
 use crate::codec::{Abnormal, ByteOrder, Framing};
 use crate::control::HttpRules;
@@ -56,6 +57,10 @@ impl Rig {
             connections: Some(100),
             connections_per_ip: None,
             tls: None,
+            proxy: ProxyRules {
+                from: Vec::new(),
+                wait: Span::from_secs(10),
+            },
             outside: OutboundRules::default(),
             tuning: Tuning {
                 framing: Framing {
