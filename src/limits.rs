@@ -295,6 +295,11 @@ pub const HTTP_REQUEST_S_MAX: u64 = 10;
 pub const HTTP_STALLED_S: u64 = 1;
 /// Bytes of a request or an answer within [`HTTP_STALLED_S`] that count as progress.
 pub const HTTP_PROGRESS_BYTES: usize = 64 * 1024;
+/// Milliseconds that a new HTTP connection has for its request. It is not closed for another one
+/// meanwhile. Without this time, peers that reconnect fast would displace every new connection.
+pub const HTTP_FRESH_MS: u64 = 200;
+/// Milliseconds until an HTTP connection without a place is tried again.
+pub const HTTP_PLACE_RETRY_MS: u64 = 10;
 /// HTTP connections. A further one replaces the one idle for longest, else one with a wrong token,
 /// else a stalled one; else it takes one of the [`HTTP_SPARE_MAX`] spare places.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
@@ -307,8 +312,8 @@ pub const HTTP_ANSWER_S_MAX: u64 = 10;
 /// peer do not destroy the response.
 pub const HTTP_LINGER_S_MAX: u64 = 2;
 /// HTTP connections beyond [`HTTP_CONNECTIONS_MAX`], so that health probes are answered while all
-/// places are taken. Each has one request answered. A further one replaces the oldest, whatever its
-/// state.
+/// places are taken. Each has one request answered. A further one replaces the oldest that is no
+/// longer fresh ([`HTTP_FRESH_MS`]), or waits for one.
 pub const HTTP_SPARE_MAX: usize = 16;
 /// Spare connections that may wait for the core. A further request is answered with 503.
 pub const HTTP_SPARE_ASKS_MAX: usize = HTTP_SPARE_MAX / 2;

@@ -31,8 +31,9 @@ use crate::control::{
 use crate::handlers::request::Response;
 use crate::limits::{
     HOSTS_SHOWN_PER_STEP_MAX, HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX,
-    HTTP_FOLLOWER_COMMENT_S, HTTP_FOLLOWER_FLUSH_BYTES, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES,
-    HTTP_REQUEST_S_MAX, HTTP_STALLED_S, HTTP_TOKEN_DELAY_MS, READ_BYTES_PER_TURN_MAX,
+    HTTP_FOLLOWER_COMMENT_S, HTTP_FOLLOWER_FLUSH_BYTES, HTTP_FRESH_MS, HTTP_LINGER_S_MAX,
+    HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX, HTTP_STALLED_S, HTTP_TOKEN_DELAY_MS,
+    READ_BYTES_PER_TURN_MAX,
 };
 use crate::time::{Instant, Span};
 
@@ -173,6 +174,11 @@ impl Connection {
     /// nothing is readable, and no response is awaited.
     pub(super) fn is_idle(&self) -> bool {
         !self.queued && self.phase == Phase::Receiving && self.conversation.is_silent()
+    }
+
+    /// Returns whether its peer still has time for its first request.
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        now < self.born + Span::from_millis(HTTP_FRESH_MS)
     }
 
     /// Moves the connection to a spare place, where one request is answered.

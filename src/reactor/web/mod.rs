@@ -32,8 +32,8 @@ use crate::handlers::effect::{AuditRecord, Event};
 use crate::handlers::request::{Request, Response};
 use crate::limits::{
     AUDIT_REFUSALS_PER_S_MAX, HTTP_ACCEPT_RETRY_MS, HTTP_ACCEPTS_PER_TURN_MAX,
-    HTTP_ANSWERS_PER_TURN_MAX, HTTP_CONNECTIONS_MAX, HTTP_FOLLOWERS_MAX, HTTP_READ_BYTES,
-    HTTP_SPARE_ASKS_MAX, HTTP_SPARE_MAX,
+    HTTP_ANSWERS_PER_TURN_MAX, HTTP_CONNECTIONS_MAX, HTTP_FOLLOWERS_MAX, HTTP_PLACE_RETRY_MS,
+    HTTP_READ_BYTES, HTTP_SPARE_ASKS_MAX, HTTP_SPARE_MAX,
 };
 use crate::metrics::{Measured, Metric, Source};
 use crate::time::{Instant, Span};
@@ -404,6 +404,8 @@ impl Web {
             };
             let Some(is_spare) = self.make_place(now) else {
                 self.waiting = Some((stream, peer));
+                self.accepting = false;
+                self.retry_at = Some(now + Span::from_millis(HTTP_PLACE_RETRY_MS));
                 return;
             };
             self.admit(stream, peer, is_spare, registry, now);
@@ -445,13 +447,13 @@ impl Web {
     }
 
     /// Makes a place for a connection. Returns whether it is a spare one, or `None` if every
-    /// connection is queued or waits for the core.
+    /// connection is fresh, is queued, or waits for the core.
     fn make_place(&mut self, now: Instant) -> Option<bool> {
         let is_spare = !self.make_own_place(now);
         let slots = HTTP_CONNECTIONS_MAX + HTTP_SPARE_MAX;
         let fits = self.connections.len() < slots
             || self.evict(Connection::is_lingering)
-            || self.evict_spare();
+            || self.evict_spare(now);
         fits.then_some(is_spare)
     }
 
@@ -460,15 +462,15 @@ impl Web {
         let own = |c: &Connection| !c.is_lingering() && !c.is_spare;
         let held = self.connections.iter().filter(|(_, c)| own(c)).count();
         held < HTTP_CONNECTIONS_MAX
-            || self.evict(|c| own(c) && c.is_idle())
+            || self.evict(|c| own(c) && c.is_idle() && !c.is_fresh(now))
             || self.evict(|c| own(c) && c.is_delayed())
             || self.evict(|c| own(c) && c.has_stalled(now))
     }
 
-    /// Closes the oldest connection in a spare place that is neither queued nor waits for the core.
-    /// Returns whether there was one.
-    fn evict_spare(&mut self) -> bool {
-        let may = |c: &Connection| c.is_spare && !c.queued && !c.is_asking();
+    /// Closes the oldest connection in a spare place that is neither fresh nor queued, and does not
+    /// wait for the core. Returns whether there was one.
+    fn evict_spare(&mut self, now: Instant) -> bool {
+        let may = |c: &Connection| c.is_spare && !c.queued && !c.is_asking() && !c.is_fresh(now);
         self.evict_first(may, |connection| connection.born)
     }
 
@@ -653,6 +655,9 @@ impl Web {
     fn close(&mut self, slot: usize) {
         let token = self.connections.remove(slot).token;
         self.followers.retain(|follower| *follower != token);
+        if self.waiting.is_some() {
+            self.accept_soon();
+        }
         self.count_connections();
     }
 

@@ -12,7 +12,8 @@ use super::*;
 use crate::control::testing::{Ants, admin, context};
 use crate::handlers::Moment;
 use crate::limits::{
-    HTTP_ANSWER_S_MAX, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX, HTTP_STALLED_S,
+    HTTP_ANSWER_S_MAX, HTTP_FRESH_MS, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX,
+    HTTP_STALLED_S,
 };
 use crate::time::UnixMs;
 
@@ -404,6 +405,9 @@ fn a_spare_place_answers_one_request() {
     // More than there are: the oldest make room, whatever they do.
     let mut spare = Vec::new();
     for number in 0..2 * HTTP_SPARE_MAX {
+        if number % (HTTP_SPARE_MAX / 2) == 0 {
+            lp.now = lp.now + Span::from_millis(HTTP_FRESH_MS);
+        }
         let mut silent = lp.client();
         if number % 2 == 0 {
             silent.say("GET /readyz HTTP/1.1\r\n");
@@ -423,6 +427,23 @@ fn a_spare_place_answers_one_request() {
     for client in &mut busy {
         assert_eq!(lp.answer(client).0, 200);
     }
+}
+
+#[test]
+fn a_new_connection_has_time_for_its_request() {
+    let mut lp = Loop::new();
+    let _busy = lp.full_of("GET /healthz HTTP/1.1\r\n");
+    let mut slow = lp.client();
+    let mut others: Vec<_> = (0..HTTP_SPARE_MAX).map(|_| lp.client()).collect();
+    assert_eq!(lp.web.stats.evicted, 0, "the last one waits for a place");
+    slow.ask("/healthz");
+    assert_eq!(lp.answer(&mut slow).0, 200);
+    // It has left its place to the last one. A further one takes that of the oldest.
+    lp.now = lp.now + Span::from_millis(HTTP_FRESH_MS);
+    let mut late = lp.client();
+    late.ask("/healthz");
+    assert_eq!(lp.answer(&mut late).0, 200);
+    lp.ended(&mut others[0]);
 }
 
 #[test]
