@@ -450,7 +450,9 @@ impl Step<'_> {
         let writes = &mut *self.outbox;
         let is_written = may_be_forgotten(host, true) && !writes.is_behind(slot);
         if !is_written || !writes.may_forget() {
-            return Err(not_now("the store is still being told of it; try again"));
+            return Err(not_now(
+                "the store has not confirmed its last change yet; try again",
+            ));
         }
         writes.forget_in_store(id.clone());
         self.forget_host(slot);

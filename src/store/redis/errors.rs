@@ -88,6 +88,9 @@ pub(super) fn judge(error: &ServerError) -> Fault {
     let missing = details.starts_with("unknown command")
         || details.starts_with("unknown subcommand")
         || details.contains("Unknown Redis command");
+    if let Some(name) = unknown_command(details) {
+        return Fault::Unavailable(unusable(name, "unknown command", 1));
+    }
     if UNAVAILABLE_CODES.contains(&error.code())
         || wrapped
         || (error.code() == "ERR" && (forbidden || missing))
@@ -96,6 +99,14 @@ pub(super) fn judge(error: &ServerError) -> Fault {
     } else {
         Fault::Own(line)
     }
+}
+
+/// The command in an error that says that it is unknown. Redis puts its arguments behind it.
+fn unknown_command(details: &str) -> Option<&str> {
+    let rest = details.strip_prefix("unknown command ")?;
+    rest.split(['\'', '`'])
+        .nth(1)
+        .filter(|name| !name.is_empty())
 }
 
 /// The credential that the server refuses, if any.
@@ -159,6 +170,17 @@ mod tests {
         match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()) {
             Ok(Value::ServerError(error)) => error,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_unknown_command_is_named_without_arguments() {
+        for quote in ["'EVALSHA'", "`EVALSHA`"] {
+            let line = format!("ERR unknown command {quote}, with args beginning with: 'eb8c' '1'");
+            let Fault::Unavailable(text) = judge(&error(&line)) else {
+                panic!("{line}");
+            };
+            assert_eq!(text, "it refuses EVALSHA, which is needed: unknown command");
         }
     }
 
