@@ -115,8 +115,8 @@ fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
                 }
                 Op::Seen(_) => tell(core, Outcome::Seen, fx),
                 Op::Audit(_) => tell(core, Outcome::Audited, fx),
-                // So many new hosts are reported as a sum.
-                Op::Notice(_) => {}
+                // So many new hosts are reported as a sum. Neither write has an outcome.
+                Op::Notice(_) | Op::History(_) => {}
                 other => panic!("nothing else happens here: {other:?}"),
             }
         }
