@@ -89,6 +89,8 @@ fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
                 },
                 Op::Seen(_) => Outcome::Seen,
                 Op::Audit(_) => Outcome::Audited,
+                // It has no outcome.
+                Op::History(_) => continue,
                 other => panic!("nothing else happens here: {other:?}"),
             };
             let _ = core.handle(at, Input::Outcome(outcome), fx);
