@@ -77,7 +77,7 @@ pub enum Survey {
 pub struct Summary {
     /// Time of the summary.
     pub at: UnixMs,
-    /// Hosts by state: see [`state_name`].
+    /// Hosts by state: see `state_name`.
     pub states: [u64; STATES],
     /// Hosts that went offline within the last hour and are not back.
     pub lost_lately: u64,
@@ -113,7 +113,7 @@ pub struct Columns {
     pub at: UnixMs,
     /// Names.
     pub ids: Vec<HostId>,
-    /// States: see [`state_name`].
+    /// States: see `state_name`.
     pub states: Vec<u8>,
     /// Seconds since the last message, if there has been one.
     pub silences: Vec<Option<u32>>,
