@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{
@@ -18,6 +18,7 @@ use clap::{ArgMatches, Id};
 
 use super::{Failure, usage};
 use crate::config::{Overrides, flag_help};
+use crate::control::events::EVENT_NAMES;
 use crate::keys::Role;
 pub use bench::{BenchArgs, BenchMode, FloorArgs};
 use parse::{beat_seconds, ip, ip_and_port, moment, port, seconds};
@@ -363,7 +364,7 @@ pub struct EventsArgs {
     #[arg(long)]
     pub follow: bool,
     /// Only events of this name, such as offline; may be repeated
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(EVENT_NAMES), hide_possible_values = true)]
     pub event: Vec<String>,
     /// Print the server's JSON; with --follow, one line per event
     #[arg(long)]

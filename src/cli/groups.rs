@@ -119,18 +119,24 @@ impl Groups {
         for one in &self.without {
             let state = color::state(&escape::escape(&one.state));
             let folded = escape::escape(&one.folded);
-            text.push_str(&format!("{folded} ({} hosts): {state}\n", one.hosts));
+            let hosts = counted(one.hosts);
+            text.push_str(&format!("{folded} ({hosts}): {state}\n"));
         }
         text
     }
 }
 
+/// `1 host`, `2 hosts`.
+fn counted(hosts: u64) -> String {
+    match hosts {
+        1 => "1 host".to_owned(),
+        many => format!("{many} hosts"),
+    }
+}
+
 impl Group {
     fn head(&self) -> String {
-        let hosts = match self.hosts {
-            1 => "1 host".to_owned(),
-            many => format!("{many} hosts"),
-        };
+        let hosts = counted(self.hosts);
         let head = format!(
             "{} ({hosts}): exit {}",
             escape::escape(&self.folded),
@@ -235,7 +241,7 @@ mod tests {
             "97 agree, 2 differ, 1 without output\n\
              web-[1-97] (97 hosts): exit 0\n    a\n    b\n    c\n    d\n\
              web-[98-99] (2 hosts): exit 1\n    a\n    b\n    x\\u{1b}[2J\n    d\n\
-             web-100 (1 hosts): lost\n"
+             web-100 (1 host): lost\n"
         );
     }
 

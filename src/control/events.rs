@@ -7,11 +7,30 @@ use crate::handlers::effect::{self, EventKind};
 use crate::handlers::outside::News;
 use crate::limits::EVENTS_RECENT_MAX;
 
+/// Names of all events.
+pub const EVENT_NAMES: [&str; 14] = [
+    "answer",
+    "audit",
+    "device",
+    "dispatch",
+    "duplicate-id",
+    "mass-offline",
+    "new-ids",
+    "offline",
+    "online",
+    "progress",
+    "quarantine",
+    "reach",
+    "result",
+    "unknown-keys",
+];
+
 /// Writes `event` as raised by `node`, with the fields that it has in the store's stream. A field
 /// that does not apply is left out.
 pub fn write(json: &mut Json, event: &effect::Event, node: &str) {
     let stamp = &event.stamp;
     let begin = |json: &mut Json, name: &str, host: &str| {
+        debug_assert!(EVENT_NAMES.contains(&name), "{name}");
         json.member("event", name);
         json.member("host", host);
         json.member("at", stamp.at.0);

@@ -39,7 +39,10 @@ export const isTelling = (event) => event.event !== 'answer' && !(event.event ==
 
 /** What an event says, as children of a cell. */
 export function eventText(event) {
-  const task = event.key && h('a', { href: to(['task', event.key]), class: 'mono' }, event.key);
+  // The key of a console command is its id, and names no task.
+  const isCommand = /^[0-9a-f]{32}$/.test(event.key ?? '');
+  const task = event.key && (isCommand ? h('span', { class: 'mono' }, event.key)
+    : h('a', { href: to(['task', event.key]), class: 'mono' }, event.key));
   const who = event.host && hostLink(event.host);
   switch (event.event) {
     case 'online': return [who, ' is online'];
