@@ -409,6 +409,17 @@ pub const LABEL_BYTES_KEYED_MAX: usize = 128;
 /// Different texts among the keys and values of all hosts. A label with another text is refused
 /// where an administrator sets it, and dropped where a host claims it.
 pub const LABEL_WORDS_MAX: usize = 262_144;
+/// The same while a host claims a label with a new text: the rest is for administrators and the
+/// configuration.
+pub const LABEL_WORDS_CLAIMED_MAX: usize = LABEL_WORDS_MAX / 2;
+/// Changes of labels in one request. More are refused.
+pub const LABEL_CHANGES_MAX: usize = 2 * LABELS_MAX;
+/// Body of a request that changes labels, in bytes. A longer one is refused.
+pub const LABEL_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Unmatched word of a target for which a similar name is searched, in characters.
+pub const TARGET_NEAREST_CHARS_MAX: usize = 64;
+/// Distance of a similar name, in changed characters.
+pub const TARGET_NEAREST_DISTANCE_MAX: usize = 8;
 /// Entries of `labels` in the configuration. More are refused.
 pub const LABEL_RULES_MAX: usize = 256;
 /// Groups of the configuration. More are refused.
@@ -444,6 +455,8 @@ pub const DISPATCHES_WAITING_MAX: usize = 64;
 /// Hosts of one request handled in one step. A request with more continues in later turns, for
 /// [`TURN_SLICE_US`] of each.
 pub const HOSTS_PER_STEP_MAX: usize = 256;
+/// Pages of a target's hosts at once (`/v1/hosts?target=`). A further one is answered with 503.
+pub const LISTINGS_MAX: usize = 16;
 /// Surveys of the fleet at once (`/v1/summary`, `/v1/fleet`). A further one is answered with 503.
 pub const SURVEYS_MAX: usize = 16;
 /// Groups that a summary names. The smaller ones are counted together.

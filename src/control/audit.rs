@@ -30,7 +30,7 @@ pub struct Audited {
     pub record: AuditRecord,
     /// The request was refused.
     pub is_refused: bool,
-    /// Its sender was not admitted.
+    /// It was refused, and its sender has no token: the sender may be anyone.
     pub is_stranger: bool,
 }
 
@@ -72,7 +72,7 @@ impl Draft {
         let short = |text: Option<String>| text.map(|text| shortened(&text));
         Audited {
             is_refused,
-            is_stranger: self.by.is_none() && matches!(response.status, 401 | 403 | 421),
+            is_stranger: self.by.is_none() && is_refused,
             record: AuditRecord {
                 by: self.by.unwrap_or_default(),
                 what: self.what,

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::response::{HttpResponse, Reply};
 use crate::handlers::request::{NewTask, Request};
 use crate::ids::HostId;
-use crate::limits::BOOK_BYTES_MAX;
+use crate::limits::{BOOK_BYTES_MAX, LABEL_BODY_BYTES_MAX, LABEL_CHANGES_MAX};
 
 /// Members that are kept of a body. No request has more, so an unknown or a repeated one is among
 /// the first of a longer body.
@@ -89,6 +89,11 @@ pub fn command(
 /// # Errors
 /// 400 with the first mistake.
 pub fn labels(body: &[u8], host: HostId) -> Result<BodyReader, HttpResponse> {
+    if body.len() > LABEL_BODY_BYTES_MAX {
+        return Err(wrong(&format!(
+            "more than {LABEL_BODY_BYTES_MAX} bytes of labels"
+        )));
+    }
     let body = text_of(body)?;
     let changes: BTreeMap<String, Option<String>> =
         serde_json::from_str(body).map_err(|error| {
@@ -98,6 +103,11 @@ pub fn labels(body: &[u8], host: HostId) -> Result<BodyReader, HttpResponse> {
         })?;
     if changes.is_empty() {
         return Err(wrong("there is no label to change"));
+    }
+    if changes.len() > LABEL_CHANGES_MAX {
+        return Err(wrong(&format!(
+            "more than {LABEL_CHANGES_MAX} labels to change"
+        )));
     }
     let changes = changes.into_iter().collect();
     BodyReader::new(Request::Label { host, changes }, None)
@@ -387,6 +397,18 @@ fn wrong(text: &str) -> HttpResponse {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn changes_of_labels_are_bounded() {
+        let host = || HostId::checked("web-1").expect("a host id");
+        let body = |count: usize| {
+            let pairs: Vec<String> = (0..count).map(|n| format!("\"k{n}\":null")).collect();
+            format!("{{{}}}", pairs.join(","))
+        };
+        assert!(labels(body(LABEL_CHANGES_MAX).as_bytes(), host()).is_ok());
+        assert!(labels(body(LABEL_CHANGES_MAX + 1).as_bytes(), host()).is_err());
+        assert!(labels(&[b' '; LABEL_BODY_BYTES_MAX + 1], host()).is_err());
+    }
 
     fn why(response: &HttpResponse) -> String {
         assert_eq!(response.status, 400);

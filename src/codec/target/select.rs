@@ -6,7 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::escape::nearest;
-use crate::limits::{TARGET_GROUPS_DEPTH_MAX, TARGET_GROUPS_MAX, TARGET_NEAREST_LOOKS_MAX};
+use crate::limits::{
+    TARGET_GROUPS_DEPTH_MAX, TARGET_GROUPS_MAX, TARGET_NEAREST_CHARS_MAX,
+    TARGET_NEAREST_DISTANCE_MAX, TARGET_NEAREST_LOOKS_MAX,
+};
 
 use super::label::{BUILT_IN_KEYS, Label};
 use super::name::{Name, Range, numbered};
@@ -451,8 +454,10 @@ impl Search {
 
     fn consider(&mut self, name: &str) {
         self.looks += 1;
-        let most = (self.word.chars().count() / 2).max(2);
-        if name.len().abs_diff(self.word.len()) > 4 * most {
+        let length = self.word.chars().count();
+        let most = (length / 2).clamp(2, TARGET_NEAREST_DISTANCE_MAX);
+        // The distance is at least the difference of the lengths.
+        if length > TARGET_NEAREST_CHARS_MAX || name.chars().count().abs_diff(length) > most {
             return;
         }
         let distance = strsim::osa_distance(&self.word, name);

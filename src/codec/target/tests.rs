@@ -209,6 +209,9 @@ fn a_term_without_a_match_is_named_with_the_nearest() {
         assert!(error.contains(said), "{text}: {error}");
     }
     assert!(selected("@wrong").unwrap_err().starts_with("group wrong: "));
+    // A long word is like no name, and is not compared with all of them.
+    let error = selected(&format!("web-1{}", "a".repeat(60))).unwrap_err();
+    assert!(!error.contains("did you mean"), "{error}");
 }
 
 #[test]

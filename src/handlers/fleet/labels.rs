@@ -17,7 +17,9 @@ use slab::Slab;
 
 use crate::codec::target::{Facts, Groups, Selection, Target, is_label_text};
 use crate::ids::{HostRef, Numbered};
-use crate::limits::{LABEL_WORDS_MAX, LABEL_WRITES_WAITING_MAX, LABELS_MAX};
+use crate::limits::{
+    LABEL_WORDS_CLAIMED_MAX, LABEL_WORDS_MAX, LABEL_WRITES_WAITING_MAX, LABELS_MAX,
+};
 use crate::store::op::{self, LabelPlace, Op};
 
 /// Prefix of the built-in labels, which cannot be set.
@@ -225,7 +227,7 @@ impl Labels {
             let is_full = own.len() > LABELS_MAX;
             let entry = match is_full {
                 true => None,
-                false => self.words.pair(key, value),
+                false => self.words.pair(key, value, words_max(source)),
             };
             match entry {
                 Some((key, value)) => own.push(Entry { key, value, source }),
@@ -407,6 +409,14 @@ pub(crate) fn stored_labels(text: &str) -> BTreeMap<String, String> {
 /// Checks a label that is to be set, or removed where it has no value.
 ///
 /// # Errors
+/// Words up to which a new one is taken for a label of this source. Hosts leave room for the others.
+fn words_max(source: LabelSource) -> usize {
+    match source {
+        LabelSource::Host => LABEL_WORDS_CLAIMED_MAX,
+        LabelSource::Config | LabelSource::Admin => LABEL_WORDS_MAX,
+    }
+}
+
 /// What is wrong, in a few words.
 pub fn check_label(key: &str, value: Option<&str>) -> Result<(), String> {
     let shown = crate::escape::escape(key);
@@ -449,21 +459,21 @@ impl Words {
     }
 
     /// Takes both words, unless there is no room for them.
-    fn pair(&mut self, key: &str, value: &str) -> Option<(u32, u32)> {
-        let key = self.take(key)?;
-        let Some(value) = self.take(value) else {
+    fn pair(&mut self, key: &str, value: &str, max: usize) -> Option<(u32, u32)> {
+        let key = self.take(key, max)?;
+        let Some(value) = self.take(value, max) else {
             self.release(key);
             return None;
         };
         Some((key, value))
     }
 
-    fn take(&mut self, text: &str) -> Option<u32> {
+    fn take(&mut self, text: &str, max: usize) -> Option<u32> {
         if let Some(word) = self.find(text) {
             self.texts[word as usize].1 += 1;
             return Some(word);
         }
-        if self.texts.len() >= LABEL_WORDS_MAX {
+        if self.texts.len() >= max {
             return None;
         }
         let word = self.texts.insert((text.into(), 1)) as u32;
@@ -558,6 +568,22 @@ mod tests {
         assert_eq!(labels.get(1, "dc"), Some("admin"));
         labels.change(1, &vec![("dc".to_owned(), None)]).unwrap();
         assert_eq!(labels.get(1, "dc"), Some("host"));
+    }
+
+    #[test]
+    fn claimed_labels_leave_words_for_the_others() {
+        let mut labels = Labels::default();
+        let texts: Vec<String> = (0..LABEL_WORDS_MAX).map(|n| format!("w{n}")).collect();
+        for (slot, words) in texts.chunks(2 * LABELS_MAX).enumerate() {
+            let pairs = words.chunks(2).map(|pair| (&*pair[0], &*pair[1]));
+            labels.claim(slot as u32, pairs);
+        }
+        assert_eq!(labels.words.texts.len(), LABEL_WORDS_CLAIMED_MAX);
+        let slot = texts.len() as u32;
+        labels.change(slot, &set("role", "web")).unwrap();
+        labels.set_rules(rules(&[("web-*", "dc", "fra")]));
+        labels.refresh(slot, &Host("web-1"));
+        assert_eq!(shown(&labels, slot), ["dc=fra config", "role=web admin"]);
     }
 
     #[test]

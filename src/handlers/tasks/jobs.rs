@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::vec;
 
 use crate::ids::HostId;
-use crate::limits::{DELIVERIES_MAX, DISPATCHES_WAITING_MAX, HOSTS_PER_STEP_MAX};
+use crate::limits::{DELIVERIES_MAX, DISPATCHES_WAITING_MAX, HOSTS_PER_STEP_MAX, LISTINGS_MAX};
 use crate::store::op::TaskState;
 
 use crate::handlers::request::Response;
@@ -280,6 +280,15 @@ impl Tasks {
     /// Too many requests.
     pub(super) fn check_room(&self, count: usize) -> Result<(), Refusal> {
         self.jobs.has_room(count).then_some(()).ok_or_else(too_many)
+    }
+
+    /// Refuses a further page of a target's hosts while many are under way.
+    pub(super) fn check_listings(&self) -> Result<(), Refusal> {
+        let listings = self.jobs.line.iter();
+        let listings = listings
+            .filter(|job| matches!(job, Job::Listing(_)))
+            .count();
+        (listings < LISTINGS_MAX).then_some(()).ok_or_else(too_many)
     }
 
     /// Begins to look up the hosts of a request: those named, or all that are online.

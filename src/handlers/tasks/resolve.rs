@@ -148,6 +148,7 @@ impl Tasks {
         let mut resolution = Resolution::new(hosts, target)?;
         resolution.slot = u32::try_from(cursor).unwrap_or(u32::MAX);
         self.check_room(hosts.slots())?;
+        self.check_listings()?;
         let listing = Listing {
             requester,
             resolution,
