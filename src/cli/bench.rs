@@ -3,7 +3,7 @@
 mod bar;
 mod document;
 mod signals;
-mod text;
+pub mod text;
 mod validate;
 
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -30,7 +30,7 @@ pub enum ProxyPeer {
 /// Progress of reading a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyStep {
-    /// The header, as far as it is known, ends at this number of bytes.
+    /// More is needed: at least this number of bytes in all.
     Need(usize),
     /// The header is complete.
     Whole(ProxyPeer),

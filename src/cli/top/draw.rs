@@ -9,6 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Gauge, Paragraph, Row, Table};
 
 use super::{Facts, Screen, Summary};
+use crate::cli::bench::text::grouped;
 use crate::cli::{color, table};
 use crate::escape::escape;
 
@@ -69,18 +70,6 @@ fn coloured(of: Color) -> Style {
         true => Style::new().fg(of),
         false => Style::new(),
     }
-}
-
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn span(seconds: u64) -> String {

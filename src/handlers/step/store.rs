@@ -293,7 +293,7 @@ impl Step<'_> {
             Settled::Renewed { .. } | Settled::Released | Settled::Refused(_) => {
                 self.confirmed(slot, waits);
             }
-            // Nobody else can have held it.
+            // No other node can have held it.
             Settled::NotOurs if !self.cx.has_other_nodes() => self.confirmed(slot, waits),
             Settled::NotOurs => self.fleet.need_not_report(slot),
             Settled::Returned { .. } => self.returned(slot),
