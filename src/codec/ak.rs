@@ -28,6 +28,8 @@ const FILLER: usize = 0;
 const CODE: usize = 1;
 const BLANK: usize = 5;
 const STATUS: usize = 6;
+/// Length of a word that refuses.
+const REFUSAL_BYTES: usize = 2;
 
 /// A function code: a capital letter, then three capital letters or digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,21 +138,24 @@ pub struct Reply<'a> {
     pub filler: u8,
     /// The code it answers, as it came; [`UNKNOWN`] for one the device could not make out.
     pub code: [u8; 4],
-    /// The error status, 0 to 9. Not a count: another digit at each change.
-    pub status: u8,
+    /// The error status, 0 to 9. Not a count: another digit at each change. `None` in a refusal that has none.
+    pub status: Option<u8>,
     /// The data, without the blank in front.
     pub data: &'a [u8],
 }
 
 impl<'a> Reply<'a> {
-    /// The reply between two ends.
+    /// The reply between two ends. Values need a blank on either side of the status, since their digits would be
+    /// taken for it; a refusal is read without them too.
     fn parse(frame: &'a [u8]) -> Option<Self> {
+        Self::spaced(frame).or_else(|| Self::glued(frame))
+    }
+
+    fn spaced(frame: &'a [u8]) -> Option<Self> {
         if frame.len() < REPLY_BYTES_MIN || frame[BLANK] != b' ' {
             return None;
         }
-        let status = frame[STATUS]
-            .is_ascii_digit()
-            .then(|| frame[STATUS] - b'0')?;
+        let status = digit(frame[STATUS])?;
         let data = match &frame[REPLY_BYTES_MIN..] {
             [] => &[],
             [b' ', data @ ..] => data,
@@ -159,9 +164,25 @@ impl<'a> Reply<'a> {
         Some(Self {
             filler: frame[FILLER],
             code: *frame[CODE..].first_chunk()?,
-            status,
+            status: Some(status),
             data,
         })
+    }
+
+    /// A refusal whose word is glued to the status, the channel or the code, or that has no status: `0BS`, `0K0BS`,
+    /// `K0BS`, `BS`. A reply to an unreadable request refuses whatever follows its code.
+    fn glued(frame: &'a [u8]) -> Option<Self> {
+        let code = *frame.get(CODE..)?.first_chunk()?;
+        let rest = frame[BLANK..].trim_ascii_start();
+        let status = rest.first().and_then(|byte| digit(*byte));
+        let data = if status.is_some() { &rest[1..] } else { rest };
+        let reply = Self {
+            filler: frame[FILLER],
+            code,
+            status,
+            data: data.trim_ascii_start(),
+        };
+        Refusal::of(&reply).is_some().then_some(reply)
     }
 
     /// The data as text; what is not UTF-8 is U+FFFD.
@@ -169,6 +190,10 @@ impl<'a> Reply<'a> {
     pub fn text(&self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.data)
     }
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    byte.is_ascii_digit().then(|| byte - b'0')
 }
 
 /// Reason of a refusal.
@@ -210,11 +235,9 @@ impl Refusal {
         if reply.code == UNKNOWN {
             return Some(Self::Unknown);
         }
-        // A system names the channel before each of its analyzers: `K0 OF K1 NA`.
-        let words = words(reply.data).map(behind_channel);
-        let mut words = words.filter(|word| !word.is_empty());
-        match Self::from_word(words.next()?)? {
-            Self::Missing if words.any(|word| Self::from_word(word).is_none()) => None,
+        let mut words = words(reply.data).flat_map(Told);
+        match words.next()?? {
+            Self::Missing if words.any(|word| word.is_none()) => None,
             refusal => Some(refusal),
         }
     }
@@ -228,6 +251,26 @@ impl Refusal {
             b"NA" => Some(Self::Missing),
             _ => None,
         }
+    }
+}
+
+/// The refusals in a word; `None` for what is none. A system names the channel before each of its analyzers, and some
+/// leave out the blanks: `K0OF`, `K0BSK1NA`.
+struct Told<'a>(&'a [u8]);
+
+impl Iterator for Told<'_> {
+    type Item = Option<Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let word = behind_channel(self.0);
+        if word.is_empty() {
+            return None;
+        }
+        let (first, rest) = word.split_at(word.len().min(REFUSAL_BYTES));
+        let is_whole = rest.is_empty() || behind_channel(rest).len() < rest.len();
+        let refusal = Refusal::from_word(first).filter(|_| is_whole);
+        self.0 = if refusal.is_some() { rest } else { &[] };
+        Some(refusal)
     }
 }
 

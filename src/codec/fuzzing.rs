@@ -342,8 +342,11 @@ pub fn ak(data: &[u8]) {
             continue;
         };
         let _ = (ak::Refusal::of(&reply), ak::Request::parse(frame.bytes));
+        let Some(status) = reply.status else {
+            continue;
+        };
         let mut out = Vec::new();
-        ak::emit_reply(reply.filler, reply.code, reply.status, reply.data, &mut out);
+        ak::emit_reply(reply.filler, reply.code, status, reply.data, &mut out);
         let mut again = ak::Parser::default();
         let read = again.next(&mut &out[..]);
         let read = read.ok().flatten().and_then(|frame| frame.reply().ok());

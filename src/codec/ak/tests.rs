@@ -16,7 +16,8 @@ fn replies(stream: &[u8]) -> Vec<(String, u8, String)> {
     while let Some(frame) = parser.next(&mut input).unwrap() {
         let reply = frame.reply().unwrap();
         let code = String::from_utf8_lossy(&reply.code).into_owned();
-        found.push((code, reply.status, reply.text().into_owned()));
+        let status = reply.status.unwrap();
+        found.push((code, status, reply.text().into_owned()));
     }
     found
 }
@@ -111,7 +112,7 @@ fn a_word_in_front_refuses_and_na_among_values_does_not() {
         Refusal::of(&Reply {
             filler: b' ',
             code,
-            status: 0,
+            status: Some(0),
             data: data.as_bytes(),
         })
         .map(Refusal::as_str)
@@ -130,6 +131,8 @@ fn a_word_in_front_refuses_and_na_among_values_does_not() {
         ("K1NA K2 OF", "NA"),
         ("K0 OF K1 NA", "OF"),
         ("K0BS device busy", "BS"),
+        ("K0BSK1NA", "BS"),
+        ("K0NAK1NA", "NA"),
     ] {
         assert_eq!(refusal(*b"ASTZ", data), Some(wanted), "{data}");
     }
@@ -146,11 +149,55 @@ fn a_word_in_front_refuses_and_na_among_values_does_not() {
         "K 0BS",
         "K0SREM STBY",
         "K0NA 1.5",
+        "K0NAK1 1.5",
+        "BSK",
+        "BSBS",
         "K0 1.5 NA",
         "SREM STBY",
         "# BS",
     ] {
         assert_eq!(refusal(*b"ASTZ", data), None, "{data}");
+    }
+}
+
+/// What stands between the ends of a telegram, as a reply.
+fn telegram(bytes: &[u8]) -> Option<Reply<'_>> {
+    Frame { bytes, begun: 1 }.reply().ok()
+}
+
+#[test]
+fn a_refusal_may_be_glued_to_what_is_before_it() {
+    for (bytes, status) in [
+        (" ASTZ 0BS", Some(0)),
+        (" ASTZ 3K0BS", Some(3)),
+        (" ASTZ 0K0 BS", Some(0)),
+        (" ASTZ K0BS", None),
+        (" ASTZ K0 BS", None),
+        (" ASTZ BS", None),
+        (" ASTZBS", None),
+        (" ASTZ0BS", Some(0)),
+        (" ASTZ0 BS", Some(0)),
+        (" ASTZK0BS", None),
+        (" ASTZ  0 BS", Some(0)),
+        (" ASTZ\r\nBS\r\n", None),
+    ] {
+        let reply = telegram(bytes.as_bytes()).unwrap();
+        assert_eq!(Refusal::of(&reply), Some(Refusal::Busy), "{bytes:?}");
+        assert_eq!((reply.code, reply.status), (*b"ASTZ", status), "{bytes:?}");
+    }
+    for bytes in [" ????", " ????0", " ???? K0", " ???? 0x", " ????0BS"] {
+        let reply = telegram(bytes.as_bytes()).unwrap();
+        assert_eq!(Refusal::of(&reply), Some(Refusal::Unknown), "{bytes:?}");
+    }
+    for bytes in [
+        " ASTZ 01.5",
+        " ASTZ 0SREM",
+        " ASTZ 0BSE",
+        " ASTZ 0NA 1.5",
+        " ASTZ 00BS",
+        " ASTZ xBS",
+    ] {
+        assert_eq!(telegram(bytes.as_bytes()), None, "{bytes:?}");
     }
 }
 
@@ -184,6 +231,29 @@ proptest! {
         let digits = channel.to_string();
         prop_assert_eq!(request.channel, digits.as_bytes());
         prop_assert!(request.data.is_empty() && out.len() >= 10);
+    }
+
+    #[test]
+    fn every_telegram_with_a_refusal_refuses(
+        filler in prop_oneof![Just(b' '), Just(b'0'), Just(b'K'), 4_u8..], code in "[A-Z][A-Z0-9]{3}",
+        status in prop::option::of(0_u8..10), channels in prop::collection::vec(prop::option::of(0_u32..100), 1..4),
+        word in prop::sample::select(vec!["BS", "SE", "DF", "OF", "NA"]),
+        gaps in prop::collection::vec(prop::sample::select(vec!["", " ", "  ", "\r\n"]), 10), tail in "( |\r|\n){0,3}",
+    ) {
+        let mut gap = gaps.iter().cycle();
+        let mut text = format!("{code}{}", gap.next().unwrap());
+        text += &status.map(|status| status.to_string()).unwrap_or_default();
+        for (nth, channel) in channels.iter().enumerate() {
+            let between = gap.next().unwrap();
+            // Without a channel before it a second word is one word with the first.
+            text += if nth > 0 && channel.is_none() && between.is_empty() { " " } else { between };
+            let channel = channel.map(|channel| format!("K{channel}{}", gap.next().unwrap()));
+            text += &(channel.unwrap_or_default() + word);
+        }
+        let bytes = [&[filler][..], text.as_bytes(), tail.as_bytes()].concat();
+        let reply = telegram(&bytes);
+        prop_assert_eq!(reply.and_then(|reply| Refusal::of(&reply)).map(Refusal::as_str), Some(word), "{:?}", text);
+        prop_assert_eq!(reply.map(|reply| (reply.code, reply.status)), Some((*code.as_bytes().first_chunk().unwrap(), status)));
     }
 
     #[test]

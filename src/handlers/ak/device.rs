@@ -384,7 +384,9 @@ impl Device {
         self.keep(command, value);
         let why = self.is_stale.then(|| "answers, but refuses".to_owned());
         self.tell(before, why, turn);
-        self.take_status(reply.status, is_about_errors, turn);
+        if let Some(status) = reply.status {
+            self.take_status(status, is_about_errors, turn);
+        }
     }
 
     /// Keeps the last answer, and what of it is new to the store.

@@ -362,6 +362,21 @@ fn refusals_are_answers_but_no_fresh_data() {
 }
 
 #[test]
+fn a_glued_refusal_keeps_the_connection() {
+    let mut rig = asked(&["ASTZ", "AKON"]);
+    assert_eq!(rig.hear(b"\x02 ASTZ 0BS\x03"), ["AKON K0"]);
+    assert!(rig.reply("AKON", 4, "1.5").is_empty());
+    assert_eq!(rig.pass(1_000), ["ASTZ K0"]);
+    assert_eq!(rig.hear(b"\x02 ASTZ K0BS\x03"), ["AKON K0"]);
+    assert!(rig.hear(b"\x02 AKONOF\x03").is_empty());
+    let stats = rig.devices.stats();
+    assert_eq!((stats.refused, stats.good, stats.abnormal), (3, 1, 0));
+    let view = rig.devices.get("d").unwrap();
+    let status = view.error_status();
+    assert_eq!(status, 4, "a refusal without a status changes none");
+}
+
+#[test]
 fn a_changed_status_is_told_and_the_errors_are_asked_next_if_they_may_be() {
     let mut rig = asked(&["ASTZ", "AKON", "ASTF"]);
     assert_eq!(rig.reply("ASTZ", 3, ""), ["ASTF K0"]);
