@@ -712,6 +712,9 @@ pub const LOG_NICENESS: i32 = 10;
 pub const RECENT_S: u64 = 10;
 /// The same where a replica may take over without the last writes: under Sentinels and in a Cluster.
 pub const REPLICATED_RECENT_S: u64 = 30;
+/// Milliseconds between two questions to the Sentinels whether the master is still the master. It
+/// must find a replaced one long before the replay buffer forgets what that one confirmed.
+pub const SENTINEL_WATCH_MS: u64 = 2_000;
 /// Reports in the replay buffer. When full, the oldest is dropped.
 pub const RECENT_OPS_MAX: usize = 32_768;
 /// Text in the replay buffer, in bytes. Full likewise.

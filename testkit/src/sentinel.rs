@@ -62,16 +62,15 @@ impl Sentinels {
         &mut self.servers[place]
     }
 
+    /// The server that the first Sentinel names and that knows to be the master.
     fn master_place(&self) -> usize {
         until("a master", || {
-            let is_master = |server: &Redis| {
-                let role = server.try_say::<Vec<redis::Value>>(&["ROLE"]).ok()?;
-                let first = role.into_iter().next()?;
-                (String::from_redis_value(first).ok()? == "master").then_some(())
-            };
-            self.servers
-                .iter()
-                .position(|server| is_master(server).is_some())
+            let named = self.named()?;
+            let place = |server: &Redis| server.port() == named;
+            let place = self.servers.iter().position(place)?;
+            let role = self.servers[place].try_say::<Vec<redis::Value>>(&["ROLE"]);
+            let first = role.ok()?.into_iter().next()?;
+            (String::from_redis_value(first).ok()? == "master").then_some(place)
         })
     }
 

@@ -113,6 +113,27 @@ fn a_failover_by_hand_loses_no_acknowledged_report() {
     fleet.until_stored(&sentinels);
 }
 
+/// Redis refuses the Sentinels' order to the replaced master, as if it were cut off from them.
+#[test]
+fn a_replaced_master_that_takes_writes_is_left() {
+    let sentinels = Sentinels::start();
+    let home = home(&sentinels.url());
+    let server = home.start();
+    let mut fleet = Fleet::connect(&server, 3);
+    fleet.report(0..30);
+    let refuse = ["ACL", "SETUSER", "default", "-slaveof", "-replicaof"];
+    sentinels.master().say::<()>(&refuse);
+    let before = sentinels.master().port();
+    sentinels.fail_over();
+    fleet.report(30..60);
+    until_so("another connection", || {
+        server.metric("anthill_store_reconnects_total") > 0
+    });
+    fleet.report(60..90);
+    fleet.until_stored(&sentinels);
+    assert_ne!(sentinels.master().port(), before);
+}
+
 #[test]
 fn a_cluster_survives_a_killed_primary() {
     let mut cluster = Cluster::start(3, 1);

@@ -18,6 +18,7 @@ use redis::{Cmd, RedisError, RedisResult, Value};
 
 use super::errors::{broken, judge, refused, text};
 use super::scripts;
+use super::watch::MasterWatch;
 use super::wire::Wire;
 use crate::limits::{REDIS_PUSHES_MAX, REDIS_WINDOW_BYTES_MAX, REDIS_WINDOW_COMMANDS_MAX};
 use crate::store::StoreError;
@@ -111,6 +112,8 @@ impl FromIterator<Cmd> for Commands {
 pub(super) struct Connection {
     wire: Wire,
     timeout: Duration,
+    /// Set if Sentinels named the server.
+    watch: Option<MasterWatch>,
 }
 
 impl Connection {
@@ -135,7 +138,11 @@ impl Connection {
             }
             _ => StoreError::Unavailable(format!("cannot connect: {error}")),
         })?;
-        Ok(Self { wire, timeout })
+        Ok(Self {
+            wire,
+            timeout,
+            watch: None,
+        })
     }
 
     /// Sets the time limit of each wait.
@@ -145,8 +152,14 @@ impl Connection {
         set.map_err(|error| broken(&error.into()))
     }
 
-    /// Checks that the server has not closed the connection, without a request.
+    /// Every later request fails once the watch has found another master.
+    pub(super) fn watch(&mut self, watch: MasterWatch) {
+        self.watch = Some(watch);
+    }
+
+    /// Checks that the server has not closed the connection and is not replaced, without a request.
     pub(super) fn look(&self) -> Result<(), StoreError> {
+        self.watch.as_ref().map_or(Ok(()), MasterWatch::look)?;
         self.wire.look().map_err(|error| broken(&error.into()))
     }
 
@@ -228,6 +241,7 @@ impl Connection {
         &mut self,
         sets: impl Iterator<Item = (C, T)>,
     ) -> Result<Vec<(C, Vec<Value>, T)>, StoreError> {
+        self.watch.as_ref().map_or(Ok(()), MasterWatch::look)?;
         let (mut asked, mut heard) = (Vec::new(), Vec::new());
         // The set whose replies come next, and their number.
         let mut awaited: Option<(usize, usize)> = None;

@@ -43,6 +43,7 @@ mod step;
 mod tasks;
 #[cfg(feature = "tls")]
 mod tls;
+mod watch;
 mod wire;
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The Sentinels are asked at each connection. A master that is replaced closes its connections, or
-//! answers `READONLY`; both end the store connection, so that they are asked again.
+//! answers `READONLY`; both end the store connection, so that they are asked again. One that is
+//! replaced and does not know it yet is found by [`MasterWatch`].
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,18 @@ use redis::Value;
 use super::connection::{Commands, Connection, admitted, hide, login, never_begun};
 use super::errors::{Fault, judge, text as error_text};
 use super::step::{list, text, texts};
+use super::watch::MasterWatch;
 use crate::store::StoreError;
 use crate::store::address::{HostPort, RedisAddress, RedisSeeds};
+
+/// Address of a master, as a Sentinel names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Number of the failover that made it the master; `None` if the Sentinel does not tell.
+    pub(super) epoch: Option<u64>,
+}
 
 /// Connects to the master. The Sentinel at `rotation` is asked first. All together are waited for at
 /// most `timeout`, and so is each server that they name.
@@ -34,13 +45,13 @@ pub(super) fn open(
     let first = rotation % seeds.hosts.len().max(1);
     let (after, before) = (&seeds.hosts[first..], &seeds.hosts[..first]);
     let mut waits = Shares::new(timeout, seeds.hosts.len());
-    let mut tried: Vec<(String, u16)> = Vec::new();
+    let mut tried: Vec<Named> = Vec::new();
     let mut failed = None;
     for (host, port) in after.iter().chain(before) {
         let share = waits.next_share();
         let place = seeds.transport.to(host, *port);
         let named = Connection::connect(&place, share)
-            .and_then(|sentinel| ask(sentinel, address, master))
+            .and_then(|mut sentinel| ask(&mut sentinel, address, master))
             .map_err(|error| at("the Sentinel", host, *port, error));
         let named = match named {
             Ok(named) if tried.contains(&named) => continue,
@@ -57,7 +68,11 @@ pub(super) fn open(
             Err(error @ StoreError::Refused(_)) => return Err(error),
             // Evidence of a server is worth more than that of a Sentinel.
             Err(error) => failed = Some(error),
-            done => return done,
+            Ok(mut connection) => {
+                let watch = MasterWatch::start(address, seeds, master, named, timeout);
+                watch.into_iter().for_each(|watch| connection.watch(watch));
+                return Ok(connection);
+            }
         }
         tried.push(named);
     }
@@ -96,25 +111,29 @@ impl Shares {
 }
 
 /// Asks a Sentinel for the address of the master.
-fn ask(
-    mut sentinel: Connection,
+pub(super) fn ask(
+    sentinel: &mut Connection,
     address: &RedisAddress,
     master: &str,
-) -> Result<(String, u16), StoreError> {
-    let question = Commands::from_iter([cmd!("SENTINEL", "get-master-addr-by-name", master)]);
-    let mut reply = reply_of(&mut sentinel, &question)?;
+) -> Result<Named, StoreError> {
+    let questions = Commands::from_iter([
+        cmd!("SENTINEL", "get-master-addr-by-name", master),
+        cmd!("SENTINEL", "MASTER", master),
+    ]);
+    let mut replies = replies_of(sentinel, &questions)?;
     // Sentinels have users of their own, mostly none. If they want a login, it is that of Redis.
-    if matches!(&reply, Some(Value::ServerError(error)) if error.code() == "NOAUTH") {
+    if matches!(replies.first(), Some(Value::ServerError(error)) if error.code() == "NOAUTH") {
         let hello = login(address);
         if hello.len() > 0 {
             let admitted = sentinel.exchange_one(&hello).map_err(never_begun)?;
             for reply in &admitted {
                 admit(reply).map_err(|error| hide(error, address.password.as_deref()))?;
             }
-            reply = reply_of(&mut sentinel, &question)?;
+            replies = replies_of(sentinel, &questions)?;
         }
     }
-    let place = match reply {
+    let mut replies = replies.into_iter();
+    let place = match replies.next() {
         Some(Value::ServerError(error)) => {
             return Err(StoreError::Unavailable(error_text(&error)));
         }
@@ -125,13 +144,26 @@ fn ask(
         }
         Some(value) => texts(value).map_err(Fault::into_store_error)?,
     };
-    match &place[..] {
-        [host, port] => match port.parse() {
-            Ok(port) => Ok((host.clone(), port)),
-            Err(_) => Err(StoreError::Unavailable("it names no port".to_owned())),
-        },
-        _ => Err(StoreError::Unavailable("it names no address".to_owned())),
-    }
+    let [host, port] = &place[..] else {
+        return Err(StoreError::Unavailable("it names no address".to_owned()));
+    };
+    let Ok(port) = port.parse() else {
+        return Err(StoreError::Unavailable("it names no port".to_owned()));
+    };
+    Ok(Named {
+        host: host.clone(),
+        port,
+        epoch: replies.next().and_then(epoch),
+    })
+}
+
+/// The epoch in a Sentinel's description of a master.
+fn epoch(description: Value) -> Option<u64> {
+    let words = texts(description).ok()?;
+    let mut pairs = words.chunks_exact(2);
+    pairs.find(|pair| pair[0] == "config-epoch")?[1]
+        .parse()
+        .ok()
 }
 
 /// A Sentinel that refuses the login is unavailable: the user may be Redis's only.
@@ -139,16 +171,15 @@ fn admit(reply: &Value) -> Result<(), StoreError> {
     admitted(reply).map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
-fn reply_of(server: &mut Connection, question: &Commands) -> Result<Option<Value>, StoreError> {
-    let replies = server.exchange_one(question).map_err(never_begun)?;
-    Ok(replies.into_iter().next())
+fn replies_of(server: &mut Connection, questions: &Commands) -> Result<Vec<Value>, StoreError> {
+    server.exchange_one(questions).map_err(never_begun)
 }
 
 /// Connects to a server that must be a master.
 fn open_master(
     address: &RedisAddress,
     seeds: &RedisSeeds,
-    (host, port): &(String, u16),
+    Named { host, port, .. }: &Named,
     timeout: Duration,
 ) -> Result<Connection, StoreError> {
     let place = seeds.transport.to(host, *port);
