@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  DIR/journal     one line a record:  crc32 in hex, blank, JSON
-//!  DIR/output-N    what a command put out, for report N, until that is settled
-//!  DIR/lock        held by the agent that lives here
+//!  DIR/output-N    a command's output for report N, until it is settled
+//!  DIR/lock        held by the agent that uses the directory
 //! ```
 //!
 //! Records are buffered until [`Journal::sync`], which writes them with one write and one
@@ -54,7 +54,7 @@ pub fn is_disk_error(error: &io::Error) -> bool {
     kinds.contains(&error.kind()) || error.raw_os_error() == Some(libc::EIO)
 }
 
-/// The journal of the one agent that lives in a directory.
+/// The journal of one agent, in a directory of its own.
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
@@ -350,7 +350,7 @@ mod tests {
     fn a_journal_reads_back() {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
-        // Twice: the first start writes the journal anew.
+        // Twice: the first start rewrites the journal.
         for _ in 0..2 {
             let (journal, memory) = open(dir.path());
             let task = memory.task("AC1").unwrap();
@@ -379,7 +379,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
         fs::write(dir.path().join("output-2"), b"ou").unwrap();
-        fs::write(dir.path().join("output-9"), b"nobody's").unwrap();
+        fs::write(dir.path().join("output-9"), b"orphan").unwrap();
         let (_, memory) = open(dir.path());
         let Some(Message::Result(header)) = memory.message(2) else {
             panic!("a result");
@@ -399,11 +399,11 @@ mod tests {
         journal.write(&records()[1]);
         let error = journal.sync().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(!is_disk_error(&error), "it does not get well by itself");
+        assert!(!is_disk_error(&error), "it is permanent");
     }
 
     #[test]
-    fn a_journal_does_not_grow_for_ever() {
+    fn the_journal_size_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let (mut journal, mut memory) = open(dir.path());
         let mut written = 0;
@@ -434,7 +434,7 @@ mod tests {
     }
 
     proptest! {
-        /// A crash may leave any beginning of what was being written; a disk may spoil a byte.
+        /// A crash may leave any prefix of a write; a disk may damage a byte.
         #[test]
         fn a_damaged_journal_loses_only_damaged_lines(
             cut in 0usize..2_000, spoilt in 0usize..2_000, by in 1u8..
@@ -447,7 +447,7 @@ mod tests {
             prop_assert!(torn <= 1);
             let lines = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
             let mut wanted = Memory::default();
-            // A last line that lacks but its end is whole.
+            // A last line without its line feed is complete.
             let lines = lines + usize::from(torn == 0 && cut > 0 && bytes[cut - 1] != b'\n');
             records().into_iter().take(lines).for_each(|record| wanted.apply(record));
             prop_assert_eq!(memory.snapshot(), wanted.snapshot());

@@ -57,7 +57,7 @@ pub enum Record {
         /// Number of the report.
         seq: u64,
     },
-    /// A task has no book: its key is forgotten.
+    /// The server has no book for a task: its key is forgotten.
     Forgotten {
         /// Task key, or id of a console command.
         code: String,
@@ -75,7 +75,7 @@ pub struct Task {
     pub started: usize,
     /// Number of commands ended.
     pub done: usize,
-    /// It is in its terminal state.
+    /// The task is in a terminal state.
     pub ended: bool,
 }
 
@@ -159,9 +159,9 @@ pub fn is_command(code: &str) -> bool {
 #[derive(Clone, Debug)]
 struct Held {
     task: Task,
-    /// Its position by time of acceptance.
+    /// Position in the order of acceptance.
     number: u64,
-    /// Reports of it in the outbox.
+    /// Number of its reports in the outbox.
     owed: usize,
 }
 
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_say_how_far_the_book_has_come() {
+    fn reports_show_the_progress_of_a_book() {
         let mut memory = memory(taken("AC1", 0, &["a", "b"]));
         memory.apply(phase(0, "AC1", Phase::Received, 0, false));
         memory.apply(phase(1, "AC1", Phase::Began, 1, false));
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_more_keys_than_may_be() {
+    fn the_number_of_keys_is_bounded() {
         let mut memory = Memory::default();
         for number in 0..AGENT_KEYS_MAX + 10 {
             let task = Task {

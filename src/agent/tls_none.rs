@@ -4,21 +4,19 @@ use std::io;
 
 use mio::net::TcpStream;
 
-/// Settings, of which a build without TLS has none.
+/// Settings: no values in a build without TLS.
 #[derive(Clone, Debug)]
 pub enum TlsSettings {}
 
-/// Channel, of which a build without TLS has none.
+/// Channel: no values in a build without TLS.
 #[derive(Debug)]
 pub(super) enum Channel {}
 
 impl Channel {
-    /// Of no settings.
     pub(super) fn new(settings: &TlsSettings) -> io::Result<Self> {
         match *settings {}
     }
 
-    /// Never called.
     pub(super) fn shake_hands(
         &mut self,
         _stream: &mut TcpStream,
@@ -27,7 +25,6 @@ impl Channel {
         match *self {}
     }
 
-    /// Never called.
     pub(super) fn read(
         &mut self,
         _stream: &mut TcpStream,
@@ -37,7 +34,6 @@ impl Channel {
         match *self {}
     }
 
-    /// Never called.
     pub(super) fn write(
         &mut self,
         _stream: &mut TcpStream,
@@ -46,7 +42,6 @@ impl Channel {
         match *self {}
     }
 
-    /// Never called.
     pub(super) fn end(&mut self, _stream: &mut TcpStream) {
         match *self {}
     }

@@ -1,5 +1,5 @@
-//! All processes of a command. A command may leave its process group, its session and its parent,
-//! and must still end at its time limit.
+//! Finds all processes of a command. A command may leave its process group, its session and its
+//! parent, and must still end at its time limit.
 //!
 //! ```text
 //!  cgroup v2 writable ─▶ a group of its own: found and killed as one
@@ -26,7 +26,7 @@ pub(super) use note::Note;
 use process::{Entry, own_pid, table};
 pub(super) use process::{Process, wait_for_end};
 
-/// Readings of the list of children in a row.
+/// Bound of repeated readings of the list of children.
 const CHILDREN_ROUNDS_MAX: usize = 1_000;
 
 /// Returns whether orphans of our commands become our children.
@@ -71,7 +71,7 @@ impl Earlier {
     }
 }
 
-/// The entries that `is_root` names, and all below them.
+/// The entries that `is_root` selects, and all their descendants.
 fn descendants(table: &[Entry], is_root: impl Fn(&Entry) -> bool) -> Vec<Entry> {
     let mut children: HashMap<i32, Vec<&Entry>> = HashMap::new();
     for entry in table {
@@ -98,7 +98,7 @@ fn descendants(table: &[Entry], is_root: impl Fn(&Entry) -> bool) -> Vec<Entry> 
 /// The processes of one command.
 #[derive(Debug)]
 pub(super) struct Tree {
-    /// The command's own process, while it is not waited for.
+    /// The command's own process, until it is waited for.
     root: Option<Process>,
     earlier: Earlier,
     cgroup: Option<Cgroup>,
@@ -119,7 +119,7 @@ impl Tree {
         }
     }
 
-    /// The processes that an agent before this one has written down.
+    /// The processes in the note of an earlier agent.
     pub(super) fn left(known: HashSet<Process>, cgroup: Option<Cgroup>) -> Self {
         Self {
             root: None,
@@ -222,8 +222,8 @@ impl Tree {
         }
     }
 
-    /// Kills children until there are none, [`CHILDREN_ROUNDS_MAX`] times at most: each may have
-    /// forked between the reading of the list and its signal.
+    /// Kills children until the list is empty, at most [`CHILDREN_ROUNDS_MAX`] times: each child
+    /// may fork between the reading of the list and its signal.
     fn kill_children(&mut self) {
         for _ in 0..CHILDREN_ROUNDS_MAX {
             let children = self.children();

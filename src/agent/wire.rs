@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use super::setup::Setup;
 use super::tls::Channel;
 
-/// Seconds of an idle connection before the kernel asks whether the server's machine is there.
+/// Seconds without traffic before the kernel probes the server's machine.
 const KEEPALIVE_S: u64 = 30;
 
 /// A connection to the server.

@@ -8,8 +8,8 @@ use std::ptr::null_mut;
 
 use crate::time::Span;
 
-/// Room for the control data of a datagram: an address, a time and their headers. In units of eight
-/// bytes, so that it is aligned like such a header.
+/// Size of the buffer for a datagram's control data: an address, a time and their headers. The unit
+/// is eight bytes, for the alignment of the headers.
 const BESIDE: usize = 16;
 
 /// A received datagram.
@@ -68,13 +68,13 @@ pub fn receive(socket: &impl AsRawFd, text: &mut [u8]) -> io::Result<Arrival> {
     header.msg_control = beside.as_mut_ptr().cast();
     header.msg_controllen = size_of_val(&beside);
     let taken =
-        // SAFETY: `header` names `piece` and with it `text`, and `beside`, each with its length; all of them
-        // outlive the call.
+        // SAFETY: `header` points to `piece` and `beside`, and `piece` to `text`, each with its
+        // length. All of them outlive the call.
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT) };
     let length = usize::try_from(taken).map_err(|_| io::Error::last_os_error())?;
     let (mut to, mut at) = (Ipv4Addr::UNSPECIFIED, Span::ZERO);
-    // SAFETY: the kernel has written `header` and the part of `beside` that it names; this walk
-    // stays within.
+    // SAFETY: the kernel has written `header` and the used part of `beside`; the iteration stays
+    // within it.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
     while !next.is_null() {
         // SAFETY: `next` is a header within `beside`, which begins where such a header may.
@@ -121,7 +121,7 @@ mod tests {
         let before = wall();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.send_to(b"AC131", ("127.1.2.3", port)).unwrap();
-        // Over the loopback it is there when it has been sent.
+        // Over the loopback a sent datagram has arrived.
         let arrival = receive(&socket, &mut text).unwrap();
         assert_eq!(arrival.to, Ipv4Addr::new(127, 1, 2, 3));
         assert_eq!(&text[..arrival.length], b"AC131");

@@ -10,7 +10,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::floor;
 
-/// First byte of such a datagram; no task key begins with it.
+/// First byte of a bare datagram; no task key begins with it.
 pub const TEXT: u8 = b'#';
 
 /// A running sender.

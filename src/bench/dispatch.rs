@@ -44,7 +44,7 @@ struct Stretch {
 
 impl Stretch {
     fn add(&mut self, at: Span) {
-        // They are read socket by socket, not in order.
+        // Arrivals are read socket by socket, not in order.
         let earlier = self.count == 0 || at.as_nanos() < self.first.as_nanos();
         if earlier {
             self.first = at;
@@ -86,7 +86,7 @@ struct Work<'a> {
 }
 
 impl Stage<'_> {
-    /// Posts the task and plays all hosts until every one is done, or none makes progress.
+    /// Posts the task and simulates all hosts until every host is done, or no host makes progress.
     pub(super) fn dispatch(
         &mut self,
         start: Instant,
@@ -149,7 +149,7 @@ impl Stage<'_> {
         Ok(Some(self.report(work, stored, datagrams)))
     }
 
-    /// Sends as many bare datagrams as there are hosts, if the task goes out by datagram too.
+    /// Sends as many bare datagrams as there are hosts, if the task also goes out by datagram.
     fn bare(&mut self) -> Result<Option<Stretch>, BenchError> {
         let plan = self.plan;
         let (Some(port), Some(sources)) = (self.fleet.port(), plan.sources) else {
@@ -254,8 +254,11 @@ fn post(post: Option<Post>) -> Result<Receiver<Posted>, BenchError> {
     let thread = std::thread::Builder::new().name("post".to_owned());
     thread
         .spawn(move || {
-            let posted = post.map_or_else(|| Err("there is no way to".to_owned()), |post| post());
-            // The receiver is gone if the run has ended meanwhile.
+            let posted = post.map_or_else(
+                || Err("the plan has no way to post it".to_owned()),
+                |post| post(),
+            );
+            // The receiver is gone if the run has ended.
             let _ = tell.send((Clock::now(), posted));
         })
         .map_err(BenchError::system("cannot start a thread"))?;

@@ -27,10 +27,10 @@ use crate::time::{Instant, Span};
 use connect::{Refused, connect, connected};
 pub use failures::Failures;
 
-/// Last part of a wait that is spent polling instead of sleeping, if a processor is free: about the
-/// time of a wake-up.
+/// Part at the end of a wait that polls instead of sleeping, if a processor is free: about the time
+/// of a wake-up.
 const SPUN: Span = Span::from_micros(20);
-/// Interval between two searches for connections that take too long.
+/// Interval between two searches for slow connection attempts.
 const LOOK: Span = Span::from_millis(100);
 
 /// Identity and addresses of the hosts.
@@ -215,7 +215,7 @@ impl Fleet {
         }
     }
 
-    /// Opens the connection of a host that has none; it was due at `due`.
+    /// Opens the connection of a host without one. Its latency counts from `due`.
     ///
     /// # Errors
     /// When its source address cannot be used. Other failures are counted.

@@ -1,5 +1,5 @@
-//! The floor: a program that only waits, reads and looks at the length. Its cost is the kernel's.
-//! No program that makes the same calls can be much below it.
+//! The floor: a program that only waits, reads, and decodes the length. Its cost is the kernel's,
+//! and no program with the same calls can cost much less.
 //!
 //! ```text
 //!  epoll_wait, level-triggered ─▶ one read into a shared buffer for each ready connection ─▶ its length

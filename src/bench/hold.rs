@@ -1,5 +1,5 @@
-//! Stops the server's process while heartbeats are sent to it, so that it finds them all at once.
-//! On one machine it would otherwise keep pace with the sender and read them one at a time.
+//! Stops the server's process while heartbeats are sent, so that it reads them in one batch. On one
+//! machine it would otherwise keep pace with the sender and read them one at a time.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::proc::Observed;
 
-/// The stopped process, for every load of this program.
+/// The stopped process. This program stops one at a time.
 static STOPPED: Mutex<Stopped> = Mutex::new(Stopped::Nobody);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ impl Hold {
     /// Stops the process until `go_on`.
     pub fn stop(&mut self) {
         let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
-        // A process that ended, or belongs to another user, is not stopped; batches are not full
-        // then.
+        // A process that has ended or belongs to another user is not stopped. Batches are then not
+        // full.
         if *stopped == Stopped::Nobody && kill_process(self.process, Signal::STOP).is_ok() {
             *stopped = Stopped::This(self.process);
         }

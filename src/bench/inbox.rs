@@ -1,5 +1,5 @@
 //! The sockets for the datagrams of all hosts. Hosts differ by address only, so one port on all
-//! addresses is enough. Several sockets share it, so that a burst finds room.
+//! addresses is enough. Several sockets share it, so that their buffers hold a burst.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};

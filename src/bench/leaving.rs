@@ -1,4 +1,4 @@
-//! Many hosts disconnect at once while the others go on.
+//! Many hosts disconnect at once while the others continue.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -82,7 +82,7 @@ impl Leaving {
         self.ended.is_some()
     }
 
-    /// Returns the result, once the disconnects have happened.
+    /// Returns the result after the disconnects.
     pub fn result(self) -> Option<Disconnected> {
         let (began, wall) = self.began?;
         Some(Disconnected {

@@ -54,7 +54,7 @@ pub use watch::{Progress, Watch};
 /// When the plan needs more than the system allows, or the server cannot be reached or goes away.
 pub fn run(plan: &Plan, watch: &mut dyn Watch) -> Result<Report, BenchError> {
     let descriptors = descriptors::check(plan)?;
-    // If it is refused, waits end a little late, and the report shows that.
+    // Without it waits end a little late, and the report shows that.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let observed = proc::Observed::find(plan.server);
     if plan.pairs > 0 {

@@ -64,7 +64,7 @@ pub struct Plan {
     pub post: Option<super::dispatch::Post>,
     /// Pairs of server and floor; 0: the server only, once.
     pub pairs: u32,
-    /// A processor is free for exact timing.
+    /// Polls the clock instead of sleeping, for exact timing: a processor is free for it.
     pub spins: bool,
 }
 
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_is_counted_round_without_its_ends() {
+    fn addresses_of_a_network_are_used_in_turn() {
         let net = Sources::parse("127.0.0.0/8").unwrap();
         assert_eq!(net, Sources::loopback());
         assert_eq!(net.at(0).to_string(), "127.0.0.1");

@@ -20,20 +20,20 @@ use crate::time::{Instant, Span};
 const PER_SOURCE: u64 = 1_000;
 /// Interval between two progress reports.
 pub(super) const PROGRESS_INTERVAL: Span = Span::from_millis(100);
-/// Step in which the server's CPU time is measured while it comes to rest.
+/// Interval of the measurements that detect rest.
 const REST_STEP: Span = Span::from_millis(40);
-/// Number of quiet steps in a row that count as rest: writes to the store come in bursts.
+/// Number of quiet intervals in a row that count as rest: writes to the store come in bursts.
 const REST_STEPS: u32 = 2;
-/// A step is quiet below this fraction of a CPU.
+/// An interval is quiet below this fraction of a CPU.
 const REST_PART: u64 = 10;
 /// Number of failed attempts in a row, without a connected host, after which the server counts as
 /// gone.
 const FAILURES_MAX: u64 = 50;
 /// Longest wait for missing replies after an early end.
 const HURRY: Span = Span::from_secs(1);
-/// A server that has closed all connections is reachable again within this time, or is gone.
+/// Time limit of the check whether a server that closed all connections is still reachable.
 const REACHED_WITHIN: Duration = Duration::from_secs(1);
-/// Longest time a dying process takes from its connections to its listener.
+/// Longest time between the loss of a dying process's connections and that of its listener.
 const DYING: Duration = Duration::from_millis(300);
 /// Longest wait for rest; afterwards the server is measured as it is.
 const REST_MAX: Span = Span::from_secs(3);
@@ -56,7 +56,7 @@ pub struct Trial {
     pub connecting_s: f64,
     /// Duration of the heartbeats, in seconds.
     pub beating_s: f64,
-    /// Heartbeats asked for replies.
+    /// The heartbeats asked for replies.
     pub replies: bool,
     /// CPU that the load generator used in that time, in seconds.
     pub client_cpu_s: Option<f64>,
@@ -142,7 +142,7 @@ pub(super) struct Stage<'a> {
     last_progress: Instant,
     /// The server was at rest at every measurement that needs it.
     rested: bool,
-    /// Reason for an early end; work in progress then comes to its end.
+    /// Reason for an early end; the work in progress then finishes.
     pub(super) over: Option<String>,
     watch: &'a mut dyn Watch,
 }
@@ -196,7 +196,7 @@ impl Stage<'_> {
         })
     }
 
-    /// The load consists of connections, and all measured use is theirs.
+    /// The load consists of connections, so all measured use is theirs.
     fn connections_only(&mut self) -> Result<Trial, BenchError> {
         self.rest()?;
         let before = self.sample();
@@ -307,7 +307,7 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// Keeps silence for the plan's time.
+    /// Sends nothing for the plan's idle time.
     fn idle(&mut self) -> Result<(), BenchError> {
         let start = self.fleet.now();
         let span = Span::from_secs_f64(self.plan.asked.idle_s);
@@ -315,7 +315,7 @@ impl Stage<'_> {
             let until = (start + span).min(self.fleet.now() + PROGRESS_INTERVAL);
             self.turn(until)?;
             let done = self.fleet.now().since(start).as_millis();
-            self.report_progress("saying nothing", start, done, span.as_millis());
+            self.report_progress("idle", start, done, span.as_millis());
         }
         Ok(())
     }
@@ -395,7 +395,7 @@ impl Stage<'_> {
         let nobody = fleet.live() == 0 && fleet.in_progress() == 0;
         let gone = match self.plan.mode.connects_first() {
             true => tally.lost > 0 && nobody,
-            // A server that refuses for a while, because it is full, has not gone.
+            // A server that refuses for a while because it is full is not gone.
             false => {
                 let away = fleet
                     .failures

@@ -1,6 +1,8 @@
 //! Frames: bytes to a complete frame, a partial frame or an error; messages to bytes.
 //!
-//! The result for a frame depends on its own bytes alone, never on the sizes of the reads. If the length of a frame cannot be computed from its header (slash text beyond ASCII), the parser works in steps, each over exactly the bytes that the step before asked for.
+//! The result for a frame depends on its own bytes alone, never on the sizes of the reads. For
+//! slash text beyond ASCII the header does not determine the length of the frame. There the parser
+//! works in steps, and each step reads exactly the bytes that the previous step requested.
 
 use byteorder::{BigEndian, ByteOrder as _, LittleEndian};
 
@@ -77,8 +79,8 @@ pub enum ServerStep<'a> {
 /// `order` belongs to the connection and is detected from its first length.
 ///
 /// # Errors
-/// When the bytes are abnormal data, regardless of later bytes. A length is checked as soon as it has
-/// arrived.
+/// When the bytes are abnormal data, regardless of later bytes. A length is checked as soon as it
+/// has arrived.
 pub fn decode<'a>(
     framing: Framing,
     order: &mut Order,
@@ -112,7 +114,8 @@ pub fn decode<'a>(
     })
 }
 
-/// Parses the first frame of `input` from a server: the counterpart of [`decode`], with the same strictness. All frames of a server have JSON bodies.
+/// Parses the first frame of `input` from a server: the counterpart of [`decode`], with the same
+/// strictness. All frames of a server have JSON bodies.
 ///
 /// # Errors
 /// When the bytes are abnormal data, regardless of later bytes.
@@ -133,7 +136,8 @@ pub fn decode_from_server<'a>(
         .map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
 }
 
-/// Parses the first frame of `input`, which must end in its tag. The tag is checked before anything else is parsed. The length counts the tag.
+/// Parses the first frame of `input`, which must end in its tag. The tag is checked before anything
+/// else is parsed. The length counts the tag.
 ///
 /// # Errors
 /// When the tag is wrong, or the bytes are abnormal data.
@@ -210,7 +214,8 @@ fn length(
             .filter(|length| (1..=limit).contains(length))
     };
     if *order == Order::Unknown {
-        // Both readings cannot be within a body's bytes: that takes a zero in all four of the header.
+        // At most one byte order gives a valid length: both are valid only if all four bytes are
+        // zero.
         *order = match framing.order {
             ByteOrder::Little => Order::Little,
             ByteOrder::Big => Order::Big,
@@ -347,7 +352,8 @@ pub fn emit_sealed(reply: &Reply, order: Order, mut seal: Option<&mut Seal>, out
     }
 }
 
-/// Appends `push` as one frame in a connection's byte order (little-endian if it is not detected yet).
+/// Appends `push` as one frame in a connection's byte order (little-endian if it is not detected
+/// yet).
 ///
 /// # Errors
 /// When it is longer than a frame may be; `out` is then unchanged.
@@ -397,7 +403,8 @@ pub fn encode_sealed(
     end_if_it_fits(start, order, seal, out)
 }
 
-/// Appends an answer to a dispatch with its time. The server checks the time and does not keep it, so it is not part of [`Answer`].
+/// Appends an answer to a dispatch with its time. The server checks the time and does not keep it,
+/// so it is not part of [`Answer`].
 ///
 /// # Errors
 /// When it is longer than a frame may be; `out` is then unchanged.

@@ -1,4 +1,4 @@
-//! Requests with many hosts, beside one host that beats.
+//! Requests with many hosts, while one host sends heartbeats.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use super::support::{BEAT_ASKING, Home, Host, http};
 
 /// Hosts of a request.
 const HOSTS: usize = 20_000;
-/// A heartbeat waits for one part in so many of the time that the request takes.
+/// A heartbeat may wait for one such part of the request's time.
 const PARTS: u32 = 5;
-/// Requests among which a busy machine must leave one alone.
+/// Tries until one request delays no heartbeat; a busy machine may need several.
 const ROUNDS: u32 = 10;
 
 #[test]

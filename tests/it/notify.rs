@@ -1,4 +1,4 @@
-//! Notifications: what a receiver is sent, and that one that hangs holds nothing.
+//! Notifications: their content, and a hanging receiver that delays nothing else.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -63,7 +63,7 @@ fn a_webhook_is_signed_and_tried_again() {
         head.contains(&format!("x-anthill-signature: sha256={digest}")),
         "{head}"
     );
-    // The same message comes again.
+    // The server sends the same message again.
     let stream = accepted(&listener);
     let (_, body) = request(&stream);
     answer(&stream, "204 No Content");
@@ -79,9 +79,9 @@ fn a_webhook_is_signed_and_tried_again() {
 }
 
 #[test]
-fn a_hanging_receiver_holds_neither_the_server_nor_another() {
+fn a_hanging_receiver_delays_nothing_else() {
     let mut home = Home::embedded();
-    // It accepts in the kernel's queue and never answers.
+    // The kernel's queue accepts the connection, and no answer is sent.
     let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", hanging.local_addr().unwrap());
     let file = home.path().join("told");
@@ -101,7 +101,7 @@ fn a_hanging_receiver_holds_neither_the_server_nor_another() {
     });
     let message: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(message["events"][0]["reason"], "closed");
-    // The loop still serves hosts, and the stop waits for no receiver.
+    // The loop still serves hosts, and the stop does not wait for a receiver.
     drop(Host::online(server.tcp, "127.0.8.2"));
     server.until_offline("127.0.8.2");
     server.stop();

@@ -1,5 +1,6 @@
-//! The whole: a server, its store, many hosts and the network between them, all of whose chance is one seed. First
-//! everything fails at any time; then nothing does, and all must come to rest and agree.
+//! A whole simulation: a server, its store, many hosts and the network between them. One seed
+//! determines all random choices. In the first phase anything may fail at any time. In the second
+//! phase nothing fails, and all parts must come to rest and agree.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,10 +26,11 @@ const WALL: u64 = 1_800_000_000_000;
 const DAY_MS: u64 = 86_400_000;
 /// Length of the time in which everything may fail.
 const STORM: Span = Span::from_secs(90);
-/// By then all has come to rest: all backoffs, all tries, and a plain host that runs a book once for each copy.
+/// Longest time from the last fault to rest. It covers all backoffs and retries, and a plain host
+/// that runs a book once for each copy.
 const REST: Span = Span::from_secs(3_600);
 
-/// See the module.
+/// The simulated world.
 pub struct World {
     now: Instant,
     dice: Dice,
@@ -40,9 +42,9 @@ pub struct World {
     hosts: Vec<Host>,
     pub ledger: Ledger,
     ran: BTreeSet<(usize, String)>,
-    /// The host that goes and does not come back, if one does.
+    /// The host that has left for good, if there is one.
     gone: Option<usize>,
-    /// The host that comes back and finds a store that hangs.
+    /// The host that returns while the store hangs.
     flickers: Option<usize>,
     wall: Arc<AtomicU64>,
     spool: tempfile::TempDir,
@@ -67,7 +69,7 @@ enum Plan {
     Leave(usize),
 }
 
-/// Lends a host all but itself.
+/// Builds the surroundings of a host: the other parts of the world.
 macro_rules! around_hosts {
     ($world:ident) => {
         host::Around {
@@ -97,7 +99,7 @@ macro_rules! around_server {
 impl World {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        // Memory where there is such a disk: it is synced as often as the real one.
+        // A memory file system, if there is one: the spool syncs often.
         let shm = Path::new("/dev/shm");
         let spool = match shm.is_dir() {
             true => tempfile::tempdir_in(shm),
@@ -146,7 +148,8 @@ impl World {
         world
     }
 
-    /// Agents with ids and without, behind one address or their own, and plain hosts, some of which share one.
+    /// Creates agents with and without ids, behind one address or their own, and plain hosts, some
+    /// of which share an address.
     fn people(&mut self) {
         let agents = 3 + self.dice.place(6);
         let plain = 2 + self.dice.place(3);
@@ -175,7 +178,7 @@ impl World {
         }
     }
 
-    /// A whole run.
+    /// Runs the whole simulation.
     pub fn run(&mut self) {
         self.pass_until(self.now + STORM);
         self.heal();
@@ -190,7 +193,7 @@ impl World {
         self.assert_agreement();
     }
 
-    /// A run in which nothing fails: each command that a host is to run is run by it exactly once.
+    /// Runs without faults: each host runs each of its commands exactly once.
     pub fn run_calmly(&mut self) {
         self.calm = true;
         self.plans
@@ -257,7 +260,7 @@ impl World {
         let turn = server.and_then(|server| server.next(&self.network));
         let thread = server.and_then(Server::next_of_thread);
         let parcels = self.network.parcels.iter().map(|parcel| {
-            // The server's wait in its socket for a turn of it.
+            // Datagrams for the server wait in its socket until its next turn.
             let is_for_server = parcel.to.port() == 11_452;
             let stopped = server.map_or(parcel.at, |server| server.stopped_until);
             let at = parcel
@@ -341,7 +344,7 @@ impl World {
         }
     }
 
-    /// A datagram of the server.
+    /// Sends a datagram of the server.
     fn post(&mut self, to: SocketAddr, text: String) {
         let found = |host: &&Host| host.ip == to.ip() && host.udp == Some(to.port());
         let Some(place) = self.hosts.iter().find(found).map(|host| host.place) else {
@@ -356,7 +359,7 @@ impl World {
         self.network.post(place, parcel, self.now, &mut self.dice);
     }
 
-    /// Datagrams arrive at hosts.
+    /// Delivers due datagrams to hosts.
     fn deliver(&mut self) {
         let now = self.now;
         let is_for_host = |p: &mut Parcel| p.to.port() != 11_452 && p.at <= now;
@@ -371,7 +374,7 @@ impl World {
         }
     }
 
-    /// Data for an end that no longer exists are answered by a reset, if the machine is alive.
+    /// Answers data for an end that no longer exists with a reset, if its machine is alive.
     fn answer_for_nobody(&mut self) {
         let now = self.now;
         let ids: Vec<u64> = self.network.links.keys().copied().collect();
@@ -437,7 +440,7 @@ impl World {
         }
     }
 
-    /// A host that is the only one behind its name, if chance finds one.
+    /// Picks a random host. Returns none if it shares its name with another host.
     fn lonely(&mut self) -> Option<usize> {
         let place = self.dice.place(self.hosts.len());
         let name = &self.hosts[place].name;
@@ -445,7 +448,7 @@ impl World {
         (namesakes.count() == 1).then_some(place)
     }
 
-    /// A host goes for good.
+    /// Removes a host for good.
     fn leave(&mut self, place: usize, silent: bool) {
         let name = self.hosts[place].name.clone();
         self.ledger.log(format_args!("{name} goes for good"));
@@ -454,8 +457,8 @@ impl World {
         self.gone = Some(place);
     }
 
-    /// A host goes, comes back just as the store begins to hang, and goes for good: that it came lies in a dropped
-    /// connection, and is executed when it has long been offline.
+    /// Removes a host, lets it return while the store hangs, and removes it for good. Its online
+    /// operation lies in a dropped connection, and is executed long after the host went offline.
     fn flicker(&mut self) {
         let Some(place) = self.lonely() else { return };
         self.hosts[place].crash(false, &mut around_hosts!(self));
@@ -464,7 +467,7 @@ impl World {
         self.plans.push((back, Plan::Return(place)));
     }
 
-    /// The flickering host has connected.
+    /// Lets the store hang once the flickering host is online.
     fn hang_for(&mut self, place: usize) {
         let id = HostId::checked(&self.hosts[place].name).expect("an id");
         let view = self
@@ -490,7 +493,7 @@ impl World {
         self.plans.push((well, Plan::Recover));
     }
 
-    /// Those that are to be there in the end.
+    /// Names of the hosts that are online in the end.
     fn names(&self) -> BTreeSet<String> {
         let left = self
             .hosts
@@ -517,7 +520,8 @@ impl World {
         ));
     }
 
-    /// Kill -9. Its kernel closes what it had; with `silent` its machine is gone, and says nothing.
+    /// Kills the server. Its kernel closes the connections; with `silent` its machine is gone and
+    /// sends nothing.
     fn kill_server(&mut self, silent: bool) {
         let Some(server) = self.server.take() else {
             return;
@@ -605,7 +609,7 @@ impl World {
             return;
         };
         match how {
-            // Both ends hear of it, sooner or later.
+            // Both ends notice it, sooner or later.
             0 => {
                 link.up.push(self.now, Chunk::Reset);
                 link.down.push(late, Chunk::Reset);
@@ -621,11 +625,11 @@ impl World {
             3 => link.down.is_hole = true,
             _ => (link.up.is_hole, link.down.is_hole) = (true, true),
         }
-        // What is sent and never acknowledged ends a connection as well, in the end.
+        // Unacknowledged data ends a connection after some time, too.
         link.host_gives_up = Some(late + GIVES_UP);
     }
 
-    /// One host is cut off, or all of them.
+    /// Cuts off one host or all hosts.
     fn cut_off(&mut self) {
         let all = self.dice.one_in(4);
         let until = self.now + pause(&mut self.dice);
@@ -641,7 +645,7 @@ impl World {
         }
     }
 
-    /// Kernels do not try for ever.
+    /// Ends connections that are cut off for longer than a kernel retries.
     fn give_up_on(&mut self, place: usize, until: Instant) {
         let tired = self.now + GIVES_UP;
         if until <= tired {
@@ -732,7 +736,7 @@ impl World {
         }
     }
 
-    /// Sends a task to some or all hosts.
+    /// Posts a task for some or all hosts.
     fn dispatch(&mut self) {
         self.tasks += 1;
         self.requesters += 1;
@@ -760,7 +764,7 @@ impl World {
         }
     }
 
-    /// The faults stop.
+    /// Ends all faults.
     fn heal(&mut self) {
         self.calm = true;
         self.ledger.log(format_args!("the faults stop"));
@@ -786,7 +790,7 @@ impl World {
         }
     }
 
-    /// Reason for not being at rest yet.
+    /// Reason why the world is not at rest yet.
     fn unrest(&mut self) -> Option<String> {
         let server = self.server.as_ref()?;
         if !server.is_drained() {
@@ -819,8 +823,9 @@ impl World {
         self.unknown_host().or_else(|| self.open_task())
     }
 
-    /// An agent of which the store does not say what it is. A plain host says it once, maybe by a connection that is
-    /// read late and then ends, and what came by one that is gone is not written again.
+    /// An agent without its system information in the store. Plain hosts are not checked: they send
+    /// it once, perhaps over a connection that is read late and then ends, and it is not sent
+    /// again.
     fn unknown_host(&self) -> Option<String> {
         let mut store = self.store.get();
         let lives = |host: &&Host| host.is_agent() && self.gone != Some(host.place);
@@ -840,13 +845,13 @@ impl World {
         files.map(is_segment).filter(|is| *is).count()
     }
 
-    /// A task that is stored and has not ended.
+    /// A stored task with a host that is not in a terminal state.
     fn open_task(&mut self) -> Option<String> {
         let mut store = self.store.get();
         for key in self.stored_tasks(&mut store) {
             for (host, word) in store.hash(&schema::task_hosts(&key)) {
                 let state = TaskState::parse(&word).expect("a state");
-                // What is queued for one that does not come back waits for it.
+                // A queued delivery waits for a host that does not return.
                 let waits = state == TaskState::Queued && !self.names().contains(&host);
                 if !state.has_ended() && !waits {
                     return Some(format!("{host} is {word} in {key}"));
@@ -856,7 +861,7 @@ impl World {
         None
     }
 
-    /// The tasks that the store has.
+    /// The tasks in the store.
     fn stored_tasks(&self, store: &mut crate::store::Depot) -> Vec<TaskKey> {
         let Some(Dump::Sorted(tasks)) = store.dump(schema::TASKS) else {
             return Vec::new();
@@ -867,7 +872,7 @@ impl World {
         keys.collect()
     }
 
-    /// At rest everyone knows the same.
+    /// Checks that server, store and ledger agree.
     fn assert_agreement(&mut self) {
         let names: Vec<String> = self.names().into_iter().collect();
         let shared = self.store.clone();
@@ -920,7 +925,7 @@ impl World {
                     assert_eq!(named, hosts, "the hosts of {key}");
                 }
                 Fate::Refused => assert!(book.is_empty(), "{key} was refused and is stored"),
-                Fate::Asked => panic!("whoever asked for {key} was never answered"),
+                Fate::Asked => panic!("the request for {key} was never answered"),
                 Fate::Unknown => {}
             }
         }

@@ -29,7 +29,7 @@ pub(super) struct Keyed {
 
 /// Progress of the handshake on this connection.
 enum Stage {
-    /// Nothing is sent.
+    /// No message is sent yet.
     Silent,
     /// The hello is sent.
     Asked { id: String, client: Nonce },
@@ -177,7 +177,7 @@ impl Core {
             return drop_datagram("its signature is wrong", fx);
         }
         if !session.came.take(signature.n) {
-            return drop_datagram("it came before", fx);
+            return drop_datagram("it is a duplicate", fx);
         }
         match push {
             Push::Task(key) => self.accept_key(at, &key, fx),

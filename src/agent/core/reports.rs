@@ -165,7 +165,7 @@ impl Core {
         let message: Option<Message<'_>> = self.memory.message(seq);
         let is_sent = message.is_some_and(|message| send(&mut self.keyed, message, Some(seq), fx));
         if !is_sent {
-            // It can never be sent: it is logged once and does not block the others.
+            // The report can never be sent. It is logged once and does not block later reports.
             self.settle(seq, fx);
         } else if size > 0 {
             fx.push(Effect::SendOutput { seq, size });

@@ -50,7 +50,7 @@ impl Core {
             return self.signed_datagram(at, bytes, fx);
         }
         if self.settings.tls {
-            let reason = "this agent speaks TLS";
+            let reason = "this agent uses TLS";
             let text = format!("a bare datagram of {from} is dropped: {reason}");
             return note(
                 Level::Warn,
@@ -80,7 +80,7 @@ impl Core {
             }
             Some(line) => self.accept_line(at, line, fx),
             None => {
-                let text = format!("a datagram of {from} cannot be read");
+                let text = format!("a datagram of {from} is not valid UTF-8, or too long");
                 note(Level::Warn, &[("from", &from)], text, fx);
                 self.answer(at, ResultCode::Damaged, None, fx);
             }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::{Cgroup, Process, Tree};
 use crate::files;
 
-/// Note about the running command, by which the next agent ends it if this one is killed.
+/// Note about the running command. If this agent is killed, the next one uses it to end the
+/// command.
 #[derive(Debug, Default)]
 pub(in crate::agent) struct Note {
     dir: Option<PathBuf>,
@@ -19,7 +20,7 @@ pub(in crate::agent) struct Note {
 const NOTE: &str = "running";
 
 impl Note {
-    /// Keeps the note in `dir`; without a directory there is none.
+    /// Creates a note in `dir`; without a directory nothing is written.
     pub(in crate::agent) const fn new(dir: Option<PathBuf>) -> Self {
         Self {
             dir,

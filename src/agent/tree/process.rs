@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
-/// A process, distinguished from others that have the same number at other times.
+/// A process, identified by its number and its start time, since numbers are reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::agent) struct Process {
     pub(super) pid: i32,
@@ -50,18 +50,18 @@ impl Process {
     }
 }
 
-/// Waits until one of these processes has ended, for `most` at the longest. Processes can join a
-/// command at any moment, so that a caller looks again after a short time.
-pub(in crate::agent) fn wait_for_end(running: &[Process], most: Duration) {
+/// Waits until the first of these processes has ended, for `timeout` at the longest. Processes can
+/// join a command at any moment, so callers look again after a short time.
+pub(in crate::agent) fn wait_for_end(running: &[Process], timeout: Duration) {
     let first = running
         .first()
         .and_then(|process| Pid::from_raw(process.pid));
     let end = first.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     // Without a descriptor this only waits.
     let mut polled = Vec::from_iter(end.iter().map(|end| PollFd::new(end, PollFlags::IN)));
-    let most = Timespec::try_from(most).ok();
+    let timeout = Timespec::try_from(timeout).ok();
     // After an interruption the caller looks earlier.
-    let _ = poll(&mut polled, most.as_ref());
+    let _ = poll(&mut polled, timeout.as_ref());
 }
 
 impl std::fmt::Display for Process {

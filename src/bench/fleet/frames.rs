@@ -32,7 +32,7 @@ pub(super) fn hello(id: &str, udp: Option<u16>, push: bool) -> Incoming<'_> {
     }
 }
 
-/// Length of a frame that a floor echoed.
+/// Length of the first frame in echoed bytes of a floor.
 pub(super) fn echoed(bytes: &[u8]) -> usize {
     let header = bytes.first_chunk::<FRAME_HEADER_BYTES>().copied();
     let length = header.map_or(0, u32::from_le_bytes) as usize;

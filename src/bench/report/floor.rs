@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_is_the_middle_one_and_its_spread() {
+    fn a_ratio_has_median_minimum_and_maximum() {
         let ratio = Ratio::of(vec![3.0, 1.0, f64::NAN, 2.0, 4.0]).unwrap();
         assert_eq!((ratio.median, ratio.min, ratio.max), (2.5, 1.0, 4.0));
         assert_eq!(Ratio::of(vec![7.0]).unwrap().median, 7.0);

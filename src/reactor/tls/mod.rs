@@ -31,7 +31,7 @@ use crate::limits::{
 use crate::time::UnixMs;
 
 /// Reason of a refused handshake that is valid in itself.
-const TOO_MANY: &str = "too many handshakes are under way for one as long as this";
+const TOO_MANY: &str = "too many handshakes are in progress to continue one of this size";
 
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
@@ -279,7 +279,7 @@ impl Tls {
         }
         match (&self.settings.clients, channel.shown()) {
             (None, None) => None,
-            (None, Some(_)) => Some("certificates let nobody in any more".to_owned()),
+            (None, Some(_)) => Some("client certificates are not accepted any more".to_owned()),
             (Some(clients), shown) => match clients.check(shown, wall) {
                 Err(why) => Some(format!("its certificate is not accepted any more: {why}")),
                 Ok(()) => {

@@ -60,7 +60,7 @@ impl Context<'_> {
         UnixMs(now.0.saturating_add(self.keep.as_millis()))
     }
 
-    /// Scores below this are of records that are not kept any more at `now`.
+    /// Score below which records have expired at `now`.
     fn oldest_kept(&self, now: UnixMs) -> f64 {
         now.0.saturating_sub(self.keep.as_millis()) as f64
     }
@@ -190,7 +190,7 @@ impl EmbeddedStore {
         let result = result.unwrap_or_else(|panic| Err(StorageError::Corrupted(panic).into()));
         match result {
             Ok(value) => Ok(value),
-            // Not of an operation, but of a key that the store needs.
+            // The key is not an operation's, but one that the store needs.
             Err(fault @ Fault::Kind(_)) => Err(StoreError::Unavailable(fault.to_string())),
             Err(Fault::Storage(error)) => {
                 self.has_lease = false;
@@ -277,7 +277,7 @@ fn settled(
 
 impl Backend for EmbeddedStore {
     fn open(&mut self) -> Result<(), StoreError> {
-        // An open file is not tested: an idle server does not use the disk.
+        // An open file is not tested, so that an idle server does not use the disk.
         if self.opened.is_none() {
             self.opened = Some(self.place.open()?);
             return self.transact(self.place.now(), |_, _| Ok(()));
@@ -368,7 +368,7 @@ impl Backend for EmbeddedStore {
         Ok(())
     }
 
-    /// Only this process has the file: no other node lives.
+    /// Only this process has the file: no other node is live.
     fn look_at_nodes(&mut self, now: UnixMs) -> Result<NodesSeen, StoreError> {
         let silent = self.transact(now, nodes::silent)?;
         Ok(NodesSeen {

@@ -6,10 +6,9 @@
 //!                   00000007.seg ──▶ next, settled ──▶ the store; deleted when all of it is settled
 //! ```
 //!
-//! Segments are files of records (`record.rs`). A segment is read as a whole, when it is no longer
-//! written. Only its deletion marks it as replayed: records may be replayed twice, which changes
-//! nothing. While the store is unavailable the copy of the replay buffer is beside them
-//! (`recent.rs`).
+//! Segments are files of records (`record.rs`). A closed segment is read as a whole. Only its
+//! deletion marks it as replayed: records may be replayed twice, which changes nothing. While the
+//! store is unavailable, a copy of the replay buffer lies beside the segments (`recent.rs`).
 
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -37,7 +36,7 @@ use position::Position;
 use record::{HEADER_BYTES, Piece};
 use segment::Segment;
 
-/// Error of the spool. No operation of the batch is spooled then.
+/// Error of the spool. After an error no operation of the batch is spooled.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// The spool is full.
@@ -77,7 +76,7 @@ pub struct Spool {
     /// Segments no longer written, oldest first.
     closed: VecDeque<Segment>,
     writer: Option<Writer>,
-    /// The first of `closed`, if it is being replayed.
+    /// Reader of the first of `closed`, while it is replayed.
     reader: Option<Reader>,
     /// Position in the first of `closed` up to which an earlier process replayed it.
     start: usize,
@@ -105,7 +104,7 @@ struct Reader {
     ops: Vec<Op>,
     /// End of the record of each of `ops`.
     ends: Vec<usize>,
-    /// Position up to which the replay is noted.
+    /// Position up to which the position file marks records as replayed.
     marked: usize,
 }
 
@@ -186,13 +185,13 @@ impl Spool {
         note.number == number && read.is_ok() && first == note.first
     }
 
-    /// Returns whether no record waits.
+    /// Returns whether the spool has no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.closed.is_empty() && self.writer.is_none()
     }
 
-    /// Number of records that wait.
+    /// Number of records in the spool.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.segments().map(|segment| segment.records).sum()
@@ -492,10 +491,10 @@ impl Spool {
     }
 }
 
-/// Checks that an operation can be a record.
+/// Checks that an operation can be encoded as a record.
 ///
 /// # Errors
-/// When it never can.
+/// When it cannot.
 pub fn check(op: &Op) -> Result<(), RecordError> {
     encode_report(op, &mut Vec::new())
 }

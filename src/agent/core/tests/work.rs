@@ -1,4 +1,4 @@
-//! Tasks and commands: taken, run, reported, and never begun twice.
+//! Tasks and commands: accepted, run and reported, and never started twice.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn each_step_is_journaled_before_its_effect() {
             "write phase 4",
             "send"
         ],
-        "and on with the next, which is refused"
+        "the next command is refused"
     );
     assert_eq!(did.last().unwrap(), "run b");
 }
@@ -100,11 +100,7 @@ fn unacknowledged_reports_are_sent_again() {
     assert_eq!(talk.messages()[1..4], told);
     let mut talk = talk.crashes();
     talk.is_welcome();
-    assert_eq!(
-        talk.messages()[1..4],
-        told,
-        "another process goes on with them"
-    );
+    assert_eq!(talk.messages()[1..4], told, "a new process sends them");
     for (flag, seq) in [(Flag::Progress, 1), (Flag::Progress, 3)] {
         talk.replies(flag, seq, Word::GotIt);
     }
@@ -116,7 +112,7 @@ fn unacknowledged_reports_are_sent_again() {
 }
 
 #[test]
-fn no_more_reports_are_under_way_than_may_be() {
+fn reports_in_flight_are_bounded() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     let names: Vec<String> = (0..100).map(|n| format!("x{n}")).collect();
@@ -250,7 +246,7 @@ fn a_hello_mentions_tasks_queued_before_a_restart() {
     let mut talk = agent().live();
     talk.pushes(&Push::Task("AC1".into()));
     talk.book("AC1", &["a"]);
-    assert!(!resumes(&mut talk.crashes()), "what had begun is lost");
+    assert!(!resumes(&mut talk.crashes()), "a started task is lost");
 }
 
 #[test]
@@ -468,7 +464,7 @@ fn a_result_that_breaks_connections_loses_its_output() {
     assert_eq!(sizes, ["4", "4", "0", "0"]);
 }
 
-/// Sends what waits until the connection is to be lost again, and says how many reports went out.
+/// Sends reports until the next loss of the connection. Returns those sent.
 fn under_way(talk: &mut Talk) -> Vec<String> {
     talk.is_welcome();
     let said = talk.messages();
@@ -486,15 +482,11 @@ fn only_the_result_that_breaks_connections_loses_output() {
     talk.finishes(0, "far too long");
     talk.with(|core, at, fx| core.disconnected(at, "closed", fx));
     talk.fx.clear();
-    // Such a server acknowledges all but the long one, and only if it has the time to.
+    // The server acknowledges all but the long one, and only if it has time for it.
     let mut hung_up = 0;
     loop {
         let said = under_way(&mut talk);
-        assert_eq!(
-            said.len(),
-            1,
-            "what was under way together comes alone: {said:?}"
-        );
+        assert_eq!(said.len(), 1, "suspects are sent one at a time: {said:?}");
         let mut next = said[0].clone();
         loop {
             if next == "result AC1 b 0 12" {
@@ -549,7 +541,7 @@ fn datagrams_of_strangers_get_no_answer() {
 }
 
 #[test]
-fn an_answer_says_when_it_was_given() {
+fn an_answer_has_its_own_time() {
     let mut talk = agent();
     talk.datagram(SERVER, b"AC1");
     talk.at.wall = UnixMs(9_000_000);

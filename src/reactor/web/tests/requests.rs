@@ -10,7 +10,7 @@ use crate::limits::{
 use crate::store::op::{Stamp, TaskState};
 
 impl Loop {
-    /// Turns until something is asked.
+    /// Runs turns until a request arrives.
     fn asked(&mut self) -> (u64, Request) {
         let mut asks = Vec::new();
         self.until("asked", |lp| {
@@ -21,7 +21,7 @@ impl Loop {
         asks.remove(0)
     }
 
-    /// Nothing is asked while everything that has been said is read.
+    /// Checks that no request follows from what has been sent.
     fn nothing_asked(&mut self) {
         for _ in 0..4 {
             self.turn();
@@ -37,7 +37,7 @@ impl Loop {
         client
     }
 
-    /// All data for the client until `done`.
+    /// Returns all data for the client, once `done` accepts it.
     fn heard(&mut self, client: &mut Client, mut done: impl FnMut(&str) -> bool) -> String {
         let mut text = String::new();
         self.until("told", |_| {
@@ -83,7 +83,7 @@ fn a_task_waits_for_the_answer_of_the_core() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.post("/v1/tasks", JSON, TASK);
-    // What follows has to wait.
+    // The next request has to wait.
     client.ask("/readyz");
     let (requester, ask) = lp.asked();
     assert_eq!(requester >> 63, 1);
@@ -106,7 +106,7 @@ fn a_task_waits_for_the_answer_of_the_core() {
     let body = r#"{"key":"AC1","hosts":{"h-1":"sent"}}"#;
     assert_eq!(answers[0], (201, body.to_owned()));
     assert_eq!(answers[1].0, 200);
-    // Another request is another number, also from the same connection.
+    // A second request has another number, also from the same connection.
     client.post("/v1/tasks", JSON, TASK);
     let (_, Request::Dispatch(second)) = lp.asked() else {
         panic!("no dispatch");
@@ -136,7 +136,7 @@ fn each_answer_reaches_its_requester() {
 }
 
 #[test]
-fn head_asks_as_get_does_and_has_no_body() {
+fn head_is_handled_as_get_without_a_body() {
     let mut lp = Loop::new();
     let mut client = lp.client();
     client.say("HEAD /v1/tasks/AC1/hosts/h/output?command=a HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -160,7 +160,7 @@ fn a_missing_answer_ends_in_503() {
     lp.pass(1);
     let (status, body) = lp.answer(&mut client);
     assert_eq!((status, body.contains("unknown")), (503, true), "{body}");
-    // It comes too late, and is dropped.
+    // The late answer is dropped.
     lp.web.respond(requester, error(ErrorKind::Taken, "late"));
     lp.ended(&mut client);
     assert_eq!(lp.web.stats.answers, [0, 0, 0, 1]);
@@ -184,7 +184,7 @@ fn an_answer_to_a_closed_connection_is_dropped() {
         lp.web.respond(stale, error(ErrorKind::Taken, "stale"));
         assert!(!lp.web.has_ready(), "{stale:x}");
     }
-    // A second answer to the same question is one too many, however early it comes.
+    // A second answer to the same request is dropped, before and after the first is sent.
     lp.web.respond(other, error(ErrorKind::Unknown, "none"));
     lp.web.respond(other, error(ErrorKind::Taken, "again"));
     assert_eq!(lp.answer(&mut next).0, 404);
@@ -311,7 +311,7 @@ fn a_follower_receives_events() {
         )
     };
     assert_eq!(stream, format!(": events\n\n{}{}", event(7), event(8)));
-    // What it says does not count, and is not kept.
+    // Data from a follower is ignored.
     client.ask("/healthz");
     lp.nothing_asked();
     assert_eq!(lp.web.stats.answers, [1, 0, 0, 0]);
@@ -391,7 +391,7 @@ fn followers_have_a_bound() {
         lp.web.stats.followers < HTTP_FOLLOWERS_MAX as u64
     });
     followers.push(lp.follower());
-    // They have no part in making room for others.
+    // Followers are not idle connections, which may be closed to make room.
     lp.pass(1);
     assert!(!lp.web.connections.iter().any(|(_, c)| c.is_idle()));
 }

@@ -108,7 +108,7 @@ fn repeated_and_older_reports_change_nothing() {
 }
 
 #[test]
-fn a_missing_list_is_set_and_an_empty_end_drops_it() {
+fn a_missing_list_is_set_and_an_empty_one_dropped() {
     let server = RedisServer::start(&[]);
     let mut store = server.store(clearing());
     let mut part = Part("h", "AC1", 0);

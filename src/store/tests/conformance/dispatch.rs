@@ -28,7 +28,7 @@ fn dispatch(s: &mut Box<dyn Subject>, task: &Dispatch) -> Stored {
     }
 }
 
-/// All tasks the store names as this node's.
+/// All tasks of this node in the store.
 fn tasks(s: &mut Box<dyn Subject>) -> BTreeMap<String, HeldTask> {
     let (mut cursor, mut found) = (HeldCursor::Start, Vec::new());
     for _ in 0..1_000 {
@@ -41,7 +41,7 @@ fn tasks(s: &mut Box<dyn Subject>) -> BTreeMap<String, HeldTask> {
     found.into_iter().map(|t| (t.key.to_string(), t)).collect()
 }
 
-/// The keys of a task, as `name` has them: entry, claim, states, response, book.
+/// Returns which keys of the task `name` exist: entry, claim, states, response, book.
 fn keys_of(s: &mut Box<dyn Subject>, name: &str) -> [bool; 5] {
     let entry = match key(s, "anthill:tasks") {
         Some(Dump::Sorted(entries)) => entries.iter().any(|(member, _)| member == name),
@@ -78,7 +78,7 @@ fn assert_whole(s: &mut Box<dyn Subject>, task: &Dispatch) {
     assert_eq!(key(s, name), sorted(&[("df -h", 1.0), ("uptime", 2.5)]));
 }
 
-/// Leaves what a dispatch that broke off behind so many of its commands leaves.
+/// Writes the keys that a dispatch leaves when it ends after its first `commands` commands.
 fn cut_short(s: &mut Box<dyn Subject>, task: &Dispatch, commands: usize) {
     let name = task.key.as_str();
     let steps = [
@@ -114,7 +114,7 @@ pub fn a_task_is_stored_with_its_event(open: &mut Factory<'_>) {
         last_event(&mut s, &["event", "host", "key", "count", "seq", "node"]),
         ["dispatch", "", "AC1", "2", "1", NODE]
     );
-    // The same request again has won already; another has not.
+    // The same request may be repeated; another request finds the key taken.
     assert_eq!(dispatch(&mut s, &one), Stored::Whole);
     assert_whole(&mut s, &one);
     let told = events(&mut s).len();
@@ -161,7 +161,7 @@ pub fn a_used_key_is_not_changed(open: &mut Factory<'_>) {
         s.seed(&name, book.clone());
         s.seed(&format!("{name}_response"), Dump::Set(owned(&["z"])));
         let kept = [false, false, false, true, true];
-        // Not begun, cut short before it was seen, and given up.
+        // Not begun; cut short before the book was seen, then finished; the same, then undone.
         assert_eq!(dispatch(&mut s, &task(&name, 1)), Stored::Taken);
         assert_eq!(keys_of(&mut s, &name), kept);
         for finish in [true, false] {
@@ -238,7 +238,7 @@ pub fn a_cut_dispatch_can_be_given_up(open: &mut Factory<'_>) {
                 NOTHING,
                 "behind {commands}"
             );
-            // The key is as good as new.
+            // The key can be used again.
             assert_eq!(dispatch(&mut s, &task(one.key.as_str(), 8)), Stored::Whole);
         }
     }
@@ -264,7 +264,7 @@ pub fn a_cut_dispatch_is_undone_at_the_start(open: &mut Factory<'_>) {
             );
         }
     }
-    // What has no claim is cleared whole, whatever is left of it.
+    // All keys of a task without a claim are deleted.
     let mut s = open(settings());
     cut_short(&mut s, &task("AC8", 7), 6);
     s.seed("anthill:task:AC8", Dump::List(Vec::new()));
@@ -278,7 +278,7 @@ pub fn two_nodes_cannot_both_take_a_key(open: &mut Factory<'_>) {
         node: "n2".into(),
         ..settings()
     };
-    // However far the other has come, its claim holds, and what is ours leaves no trace.
+    // The other node's claim holds at each stage of its dispatch, and our request leaves no key.
     for commands in 2..=COMMANDS {
         let (ours, theirs) = (
             task(&format!("AC{commands}"), 1),
@@ -434,7 +434,7 @@ pub fn a_lost_task_is_restored(open: &mut Factory<'_>) {
         Some(Outcome::Restored { key, stored }) if key == task.key => stored,
         other => panic!("not settled: {other:?}"),
     };
-    // All of it is gone.
+    // All keys are gone.
     let now = Dispatch {
         hosts: vec![
             (host("h"), TaskState::Working),
@@ -453,12 +453,12 @@ pub fn a_lost_task_is_restored(open: &mut Factory<'_>) {
     assert_eq!(
         key(&mut s, "AC1_response"),
         set(&["i"]),
-        "who has answered is not awaited"
+        "a host that has answered is not awaited"
     );
-    assert!(events(&mut s).is_empty(), "it is not told again");
+    assert!(events(&mut s).is_empty(), "no second event");
     let found = tasks(&mut s).remove("AC1").unwrap();
     assert_eq!((found.request, found.commands.len()), (1, 2));
-    // Nothing is gone, and some of it is further: it stays so.
+    // No key is gone, and a host's state is further on: nothing changes.
     let done = TaskStates {
         key: now.key.clone(),
         states: vec![(host("h"), TaskState::Done)],
@@ -473,7 +473,7 @@ pub fn a_lost_task_is_restored(open: &mut Factory<'_>) {
     s.seed("anthill:task:AC2:hosts", Dump::Hash(Vec::new()));
     assert_eq!(restore(&mut s, &task("AC2", 2)), Stored::Whole);
     assert_eq!(keys_of(&mut s, "AC2"), ALL);
-    // Another has the key by now: nothing of that is touched.
+    // Another request has the key meanwhile: its keys are not changed.
     dispatch(&mut s, &task("AC3", 3));
     let before = fields(&mut s, "anthill:task:AC3:hosts");
     assert_eq!(
@@ -538,7 +538,7 @@ pub fn states_change_for_named_hosts_until_they_have_ended(open: &mut Factory<'_
         ],
     );
     assert_eq!(fields(&mut s, name)["h"], "working");
-    // Said again with a state that its first writing did not come to.
+    // Repeated with a state that the first write did not store.
     run(&mut s, &[states(&[("h", T::Answered)], false)]);
     store_all(&mut s, &[say(begins.clone(), T::Working)]);
     assert_eq!(fields(&mut s, name)["h"], "working");
@@ -550,7 +550,7 @@ pub fn states_change_for_named_hosts_until_they_have_ended(open: &mut Factory<'_
         )],
     );
     assert_eq!(fields(&mut s, name)["h"], "done");
-    // Done for good: reports are taken note of, and nothing else.
+    // In a terminal state, reports are acknowledged and change nothing.
     let told = events(&mut s).len();
     let lists = |s: &mut Box<dyn Subject>| (key(s, "AC1_h_oncall"), key(s, "AC1_h_complete"));
     let before = lists(&mut s);
@@ -571,7 +571,11 @@ pub fn states_change_for_named_hosts_until_they_have_ended(open: &mut Factory<'_
     store_all(&mut s, &[say(answer("h", 1), T::Answered)]);
     assert_eq!(lists(&mut s), before);
     assert_eq!(key(&mut s, name), hash(&[("h", "done"), ("i", "queued")]));
-    assert_eq!(events(&mut s).len(), told + 1, "only the answer is told");
+    assert_eq!(
+        events(&mut s).len(),
+        told + 1,
+        "only the answer is an event"
+    );
     // A host that the task does not name is written to its lists, and has no state in the task.
     store_all(
         &mut s,
@@ -624,7 +628,11 @@ pub fn a_task_expires_after_a_host_has_ended(open: &mut Factory<'_>) {
     let unfinished = progress("h", 3, None, &["uptime"], &["df -h"]);
     store_all(&mut s, &[result("AC1", "h", "uptime", 0), unfinished]);
     until_gone(&mut s, "anthill:task:AC1:result:h");
-    assert_eq!(keys_of(&mut s, "AC1"), ALL, "nobody has ended");
+    assert_eq!(
+        keys_of(&mut s, "AC1"),
+        ALL,
+        "no host is in a terminal state"
+    );
     let states = TaskStates {
         key: TaskKey::parse("AC1", "AC").unwrap(),
         states: vec![(host("h"), TaskState::Lost)],
@@ -644,7 +652,7 @@ pub fn a_task_expires_after_a_host_has_ended(open: &mut Factory<'_>) {
     ] {
         until_gone(&mut s, name);
     }
-    // The entry is all that is left, until it is swept.
+    // Only the entry is left, until the sweep.
     dispatch(&mut s, &task("AC2", 2));
     s.sweep(UnixMs(1_700_000_000_049)).unwrap();
     assert!(keys_of(&mut s, "AC1")[0], "not old enough");
@@ -680,8 +688,8 @@ fn named(node: &str) -> Settings {
     }
 }
 
-/// The node `n1` holds `a`, was cut short taking `b` offline, has lost `c` to another, and has
-/// dispatched AC1.
+/// State left by the node `n1`: it holds `a`, was cut short while taking `b` offline, has lost `c`
+/// to another node, and has dispatched AC1.
 fn left_by_n1(open: &mut Factory<'_>) {
     let mut s = open(named("n1"));
     s.lease(false).unwrap();
@@ -727,7 +735,7 @@ pub fn hosts_and_tasks_of_a_gone_node_are_taken_over(open: &mut Factory<'_>) {
     assert_eq!(
         (hosts, tasks_taken),
         (owned(&["a", "b"]), owned(&["AC1"])),
-        "c belongs to another"
+        "c belongs to another node"
     );
     assert_eq!(key(&mut s, "anthill:node:n2:hosts"), None);
     assert_eq!(key(&mut s, "anthill:node:n1:hosts"), None);
@@ -744,7 +752,7 @@ pub fn hosts_and_tasks_of_a_gone_node_are_taken_over(open: &mut Factory<'_>) {
         claim_of(&task("AC1", 7), "n2")
     );
     assert!(tasks(&mut s).contains_key("AC1"));
-    // Nothing is left, and its name goes when all that is kept is gone.
+    // Nothing is left, and the node's name is deleted after the retention time.
     assert_eq!(s.look_at_nodes(UnixMs(6)).unwrap().silent, [""; 0]);
     assert_eq!(key(&mut s, "anthill:nodes"), set(&["n1", "n2"]));
     assert_eq!(
@@ -829,7 +837,8 @@ pub fn a_task_with_open_hosts_does_not_expire(open: &mut Factory<'_>) {
     output.lifetime = Lifetime::Open;
     let done = report(Lifetime::Open, Some(TaskState::Done));
     store_all(&mut s, &[Op::Result(output), done]);
-    // One host has ended, and so it does again; what lives for so long beside it is gone by then.
+    // A host in a terminal state is written again. A result with the normal lifetime expires
+    // meanwhile.
     let states = |over| TaskStates {
         key: TaskKey::parse("AC1", "AC").unwrap(),
         states: vec![(host("h"), TaskState::Done), (host("i"), TaskState::Lost)],
@@ -852,7 +861,7 @@ pub fn a_task_with_open_hosts_does_not_expire(open: &mut Factory<'_>) {
     }
     let expires = |s: &mut Box<dyn Subject>| tasks(s)["AC1"].expires;
     assert!(!expires(&mut s));
-    // Not the last piece of its hosts: the rest of the task waits for that.
+    // A piece that is not the last one: the rest of the task does not expire before it.
     let piece = TaskStates {
         last: false,
         ..states(true)
