@@ -15,6 +15,7 @@ pub fn settings() -> Settings {
         keep: Span::from_secs(604_800),
         timeout: Span::from_secs(10),
         wait_replicas: 0,
+        info: anthill::store::NodeInfo::default(),
     }
 }
 

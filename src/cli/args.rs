@@ -67,6 +67,8 @@ pub enum Command {
     Output(OutputArgs),
     /// Show the latest events; with --follow, new events as they happen
     Events(EventsArgs),
+    /// List the nodes that share the store
+    Nodes(NodesArgs),
     /// Watch the fleet on the whole terminal: counts, losses, silences, open tasks
     Top(TopArgs),
     /// Send commands to hosts from a prompt, and show their answers
@@ -479,6 +481,16 @@ impl Grouped {
 /// Options of `tasks`.
 #[derive(Args)]
 pub struct TasksArgs {
+    /// Print the server's JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// Options of `nodes`.
+#[derive(Args)]
+pub struct NodesArgs {
     /// Print the server's JSON
     #[arg(long)]
     pub json: bool,

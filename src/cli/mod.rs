@@ -33,6 +33,7 @@ mod hosts;
 mod keygen;
 mod label;
 mod man;
+mod nodes;
 mod notify;
 mod order;
 mod output;
@@ -94,6 +95,7 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Parsed::Run(Command::Task(args)) => task::run(&args),
         Parsed::Run(Command::Output(args)) => output::run(&args),
         Parsed::Run(Command::Events(args)) => events::run(&args),
+        Parsed::Run(Command::Nodes(args)) => nodes::run(&args),
         Parsed::Run(Command::Top(args)) => top::run(&args),
         Parsed::Run(Command::Console(args)) => console::run(&args),
         Parsed::Run(Command::Bench(args)) => bench::run(&args),

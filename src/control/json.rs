@@ -21,7 +21,7 @@ use crate::handlers::survey::{
 use crate::handlers::view::{HostView, LabelSource, Reason};
 use crate::ids::HostId;
 use crate::store::op::history::{MINUTE_MS, Run};
-use crate::store::op::{FoundHost, TaskState, Was};
+use crate::store::op::{FoundHost, NodeFacts, TaskState, Was};
 use crate::time::UnixMs;
 
 /// The last millisecond of the year 9999: RFC 3339 has no year beyond.
@@ -185,6 +185,17 @@ pub fn labels<'a>(
             json.member(key, source.as_str());
         }
     });
+}
+
+/// Writes a node of the store.
+pub fn node(json: &mut Json, facts: &NodeFacts) {
+    json.member("name", &facts.name);
+    json.member("state", facts.state.as_str());
+    json.member("hosts", facts.hosts);
+    json.member("inbox", facts.inbox);
+    json.member("version", &facts.version);
+    json.member("http", &facts.http);
+    json.time("since", facts.since);
 }
 
 /// Writes an AK device, with at most `shown` bytes of each value.

@@ -307,6 +307,11 @@ impl ResponseBuilder {
                     json.next(*next);
                 }));
             }
+            Response::Nodes(nodes) => {
+                return Some(HttpResponse::object(|json| {
+                    json.list("nodes", &*nodes, json::node);
+                }));
+            }
             Response::Forgotten { host } => {
                 return Some(
                     HttpResponse::object(|json| {

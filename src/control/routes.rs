@@ -136,6 +136,8 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "counts of hosts: by state, by group, lost within an hour, and the longest silences" },
     Endpoint { methods: "GET, HEAD", path: "/v1/fleet", query: Query::Of(&[Parameter::Target, By(FLEET_LEVELS_MAX), Cursor]), access: Reads, cost: Walk, handler: Handler::Ask(fleet),
         answer: "hosts as columns: id, state, seconds of silence, group; at most 100,000 and 4 MB on a page" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/nodes", query: NONE, access: Reads, cost: StoreRead, handler: Handler::Ask(|_| Ok(Request::Nodes)),
+        answer: "the nodes that share the store: `{\"nodes\":[{\"name\",\"state\":\"up\" or \"silent\" or \"dead\",\"hosts\":N,\"inbox\":N,\"version\",\"http\",\"since\"}…]}`" },
     Endpoint { methods: "PATCH", path: "/v1/hosts/HOST/labels", query: NONE, access: Writes, cost: StoreWrite, handler: Body(label),
         answer: "sets and removes labels: `{\"dc\":\"fra\",\"role\":null}`; all labels of the host, with their sources" },
     Endpoint { methods: "GET, HEAD", path: "/v1/hosts/HOST/history", query: NONE, access: Reads, cost: StoreRead, handler: Handler::Ask(host_history),

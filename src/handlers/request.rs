@@ -10,7 +10,7 @@ use crate::handlers::survey::{Columns, Summary, Survey};
 use crate::handlers::view::{Filter, HostView};
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::history::Run;
-use crate::store::op::{FoundHost, TaskState, Transition, Was};
+use crate::store::op::{FoundHost, NodeFacts, TaskState, Transition, Was};
 use crate::time::UnixMs;
 
 /// A question or an order. Answered by one [`Response`].
@@ -84,6 +84,8 @@ pub enum Request {
         /// The command; the only one if none is named.
         command: Option<String>,
     },
+    /// The nodes of the store.
+    Nodes,
     /// History of a host, of all hosts at a time, or of the fleet.
     History(HistoryRequest),
     /// Answers to a console command.
@@ -256,6 +258,8 @@ pub enum Response {
         /// Start of the next page, if there may be one.
         next: Option<u64>,
     },
+    /// The nodes of the store, by name.
+    Nodes(Vec<NodeFacts>),
     /// The host is forgotten.
     Forgotten {
         /// Its name.

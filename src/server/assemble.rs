@@ -1,5 +1,6 @@
 //! The values that each room receives from the configuration. No room receives the `Config`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::codec::Framing;
@@ -14,17 +15,18 @@ use crate::handlers::outside::Way;
 use crate::handlers::reach::TargetRules;
 use crate::keys::Access;
 use crate::limits::{HOSTS_MAX, STORE_RETRY_MS_MAX};
+use crate::reactor::clock::Clock;
 use crate::reactor::error::BindError;
 use crate::reactor::outbound::OutboundRules;
 use crate::reactor::proxy::ProxyRules;
 use crate::reactor::tls::TlsSettings;
 use crate::reactor::{self, Reload, Tuning};
-use crate::store::Settings;
 use crate::store::address::StoreUrl;
 #[cfg(feature = "embedded")]
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::RedisStore;
 use crate::store::worker::{Make, Plan};
+use crate::store::{NodeInfo, Settings};
 use crate::time::{Span, UnixMs};
 
 /// Rules of the core.
@@ -217,7 +219,7 @@ fn tuning(config: &Config) -> Tuning {
 }
 
 /// Settings of the store.
-fn store_settings(config: &Config) -> Settings {
+fn store_settings(config: &Config, http: SocketAddr) -> Settings {
     Settings {
         node: config.server.name.clone(),
         delete_fields: config.offline.delete_fields.clone(),
@@ -225,6 +227,11 @@ fn store_settings(config: &Config) -> Settings {
         keep: config.dispatch.keep,
         timeout: config.store.timeout,
         wait_replicas: config.store.wait_replicas,
+        info: NodeInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            http: http.to_string(),
+            started: Clock::wall(),
+        },
     }
 }
 
@@ -245,9 +252,9 @@ pub fn plan(config: &Config) -> Plan {
 }
 
 /// Factory of the store, called at the start and after each failure. An embedded store is opened
-/// here, so that a start fails if it is in use.
-pub fn maker(config: &Config) -> Result<Make, BindError> {
-    let settings = store_settings(config);
+/// here, so that a start fails if it is in use. `http` is the bound address of the HTTP API.
+pub fn maker(config: &Config, http: SocketAddr) -> Result<Make, BindError> {
+    let settings = store_settings(config, http);
     match &config.store.url {
         StoreUrl::Redis(address) => {
             let model = RedisStore::new(address.clone(), settings);
@@ -288,14 +295,18 @@ mod tests {
         assert!(reload(&config).tuning.offline_on_shutdown);
         let tokens = reload(&config).http.tokens.unwrap();
         assert_eq!(tokens.find("a token of sixteen").unwrap().role, Role::Admin);
-        assert!(store_settings(&config).clear_on_done);
+        let http = ([127, 0, 0, 1], 1).into();
+        assert!(store_settings(&config, http).clear_on_done);
     }
 
     /// The default store is an embedded one: a library without it says what it lacks.
     #[cfg(not(feature = "embedded"))]
     #[test]
     fn a_missing_store_feature_is_named() {
-        let error = maker(&Config::default()).err().unwrap().to_string();
+        let error = maker(&Config::default(), ([127, 0, 0, 1], 1).into())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("feature \"embedded\""), "{error}");
         assert!(error.contains("embedded:anthill-data"), "{error}");
     }

@@ -140,7 +140,7 @@ impl Server {
             .map_err(|source| BindError::Socket { key, addr, source })?;
         let web = web.with_tls(assemble::http_tls(&config));
         let http = web.local_addr();
-        let (make, plan) = (assemble::maker(&config)?, assemble::plan(&config));
+        let (make, plan) = (assemble::maker(&config, http)?, assemble::plan(&config));
         let spool = Spool::open(&plan.spool_dir, plan.spool_bytes);
         let spool = spool.map_err(|error| BindError::Spool(error.to_string()))?;
         if let Some(before) = spool.note_node(&config.server.name) {

@@ -42,6 +42,19 @@ pub struct Settings {
     pub timeout: Span,
     /// Number of replicas that must have a report before it is confirmed.
     pub wait_replicas: usize,
+    /// Facts of the node that others are shown.
+    pub info: NodeInfo,
+}
+
+/// Facts of a node that others are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Version of its program.
+    pub version: String,
+    /// Address of its HTTP API.
+    pub http: String,
+    /// Time of its start.
+    pub started: UnixMs,
 }
 
 /// Error of a store operation.

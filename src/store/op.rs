@@ -40,10 +40,12 @@ macro_rules! words {
 }
 
 pub mod history;
+mod nodes;
 mod outside;
 mod tasks;
 
 pub use history::{FleetHistory, HistoryRow, Transition, Was};
+pub use nodes::*;
 pub use outside::*;
 pub use tasks::*;
 

@@ -39,6 +39,7 @@
 //! | [`node_mark`] | string | likewise, at each primary of a Cluster | likewise |
 //! | [`node_heir`] | string | name of the node that takes over from this one | when that is done, or `LEASE_S` later |
 //! | [`node_info`] | hash | fields in [`node`](mod@node) | `keep` after the node was taken over |
+//! | [`node_inbox`] | stream | work for a node | trimmed at about 10,000 entries |
 //! | [`node_probe`], [`node_probe_at`] | string | test value: the store takes writes | after a second |
 //! | [`node_hosts`] | set | hosts that a node holds | a host leaves as the last step of going offline |
 //!
@@ -138,6 +139,8 @@ keys! {
     /// Written by a node at a primary of a Cluster, which has the slot of `tag`, to see that this
     /// primary still has its data. A lease of its own.
     node_mark(node: &str, tag: &str) = "anthill:node:{node}:mark:{{{tag}}}";
+    /// Work for a node.
+    node_inbox(node: &str) = "anthill:node:{node}:inbox";
     /// The hosts that a node holds.
     node_hosts(node: &str) = "anthill:node:{node}:hosts";
 }
@@ -221,6 +224,16 @@ pub mod field {
 
 /// Fields of the hash [`node_info`].
 pub mod node {
+    /// Version of its program.
+    pub const VERSION: &str = "version";
+    /// Time of its start, unix ms.
+    pub const STARTED: &str = "started";
+    /// Address of its HTTP API.
+    pub const HTTP: &str = "http";
+    /// Number of hosts that it held at the last look.
+    pub const HOSTS: &str = "hosts";
+    /// Time of its last look at the other nodes, unix ms.
+    pub const SEEN: &str = "seen";
     /// Time at which all of the node's hosts were taken over, unix ms; absent while it lives.
     pub const GONE: &str = "gone";
 }

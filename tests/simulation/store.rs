@@ -97,6 +97,7 @@ impl Shared {
             keep: Span::from_secs(7 * 86_400),
             timeout: PATIENCE,
             wait_replicas: 0,
+            info: anthill::store::NodeInfo::default(),
         };
         // The store's machine has a clock of its own: what the server's does changes nothing in there.
         let clock = Arc::clone(&wall);

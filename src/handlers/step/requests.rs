@@ -5,7 +5,9 @@ use crate::handlers::request::Request;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::console::NewCommand;
 use crate::handlers::tasks::dispatch::not_now;
+use crate::handlers::tasks::reads::Reading;
 use crate::limits::HOSTS_PER_STEP_MAX;
+use crate::store::op::Question;
 
 impl Step<'_> {
     /// Handles a request.
@@ -51,6 +53,9 @@ impl Step<'_> {
             } => tasks.list_hosts(cx, hosts, requester, &target, (filter, cursor, limit)),
             Request::Groups { key, command } => {
                 return tasks.ask_groups(cx, requester, &key, command);
+            }
+            Request::Nodes => {
+                return tasks.read(cx, requester, Reading::Nodes, Question::Nodes);
             }
             Request::History(request) => return self.ask_history(requester, request),
         };

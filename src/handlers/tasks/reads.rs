@@ -45,6 +45,8 @@ pub(crate) enum Reading {
     Output,
     /// Hosts of a task, grouped by the result of a command.
     Groups(Box<GroupsReading>),
+    /// The nodes of the store.
+    Nodes,
     /// History.
     History(Box<HistoryReading>),
     /// A console command.
@@ -320,6 +322,7 @@ impl Tasks {
             (Reading::Command { cid, hosts: asked }, Found::Task(found)) => {
                 return self.show_command(cx, hosts, requester, (cid, asked), found);
             }
+            (Reading::Nodes, Found::Nodes(nodes)) => Response::Nodes(nodes),
             (Reading::Output, Found::Output(Some(bytes))) => Response::Output(bytes),
             (Reading::Output, Found::Output(None)) => unknown("no such output"),
             (_, Found::Nothing(text)) => {
@@ -333,7 +336,8 @@ impl Tasks {
                 | Found::Output(_)
                 | Found::Results(_)
                 | Found::Transitions(_)
-                | Found::FleetHistory(_),
+                | Found::FleetHistory(_)
+                | Found::Nodes(_),
             ) => unknown("the store answered something else"),
         };
         cx.respond(requester, answer);

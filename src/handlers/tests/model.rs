@@ -261,6 +261,7 @@ impl Model {
             Question::Transitions { hosts } => {
                 Found::Transitions(hosts.iter().map(|_| Vec::new()).collect())
             }
+            Question::Nodes => Found::Nodes(Vec::new()),
             Question::FleetHistory { .. } => Found::FleetHistory(Box::default()),
             Question::Output {
                 code,

@@ -41,7 +41,8 @@ pub use self::memory::Memory;
 use super::events::StreamEvent;
 use super::op::{Dispatch, HeldHost, HeldTask, Op, Outcome, Stored};
 use super::{
-    Backend, Dump, HeldCursor, Lease, NodesSeen, Ran, Settings, StoreError, refuse, schema,
+    Backend, Dump, HeldCursor, Lease, NodeInfo, NodesSeen, Ran, Settings, StoreError, refuse,
+    schema,
 };
 use crate::limits::{STREAM_ENTRIES_MAX, SWEEP_ROWS_MAX};
 use crate::time::{Span, UnixMs};
@@ -52,6 +53,7 @@ struct Context<'a> {
     delete_fields: &'a [String],
     clear_on_done: bool,
     keep: Span,
+    info: &'a NodeInfo,
 }
 
 impl Context<'_> {
@@ -180,6 +182,7 @@ impl EmbeddedStore {
             delete_fields: &self.settings.delete_fields,
             clear_on_done: self.settings.clear_on_done,
             keep: self.settings.keep,
+            info: &self.settings.info,
         };
         let Some(opened) = &self.opened else {
             return Err(StoreError::Unavailable("the store's file is closed".into()));
@@ -232,7 +235,7 @@ fn apply(
             key: op.key.clone(),
             stored,
         }),
-        Op::Read(op) => tasks::read(space, &op.question).map(|found| Outcome::Read {
+        Op::Read(op) => tasks::read(space, context, &op.question).map(|found| Outcome::Read {
             ticket: op.ticket,
             found,
         }),

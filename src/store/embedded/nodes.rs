@@ -5,13 +5,39 @@ use crate::ids::HostId;
 use crate::limits::{HOSTS_PER_OP_MAX, NODES_SEEN_MAX};
 use crate::store::HeldCursor;
 use crate::store::held::OwnHost;
-use crate::store::op::{HeldHost, HeldTask, Reason};
+use crate::store::op::{Found, HeldHost, HeldTask, NodeFacts, NodeState, Reason};
 use crate::store::schema::{self, field};
 use crate::time::UnixMs;
 
 use super::keyspace::{Fault, Kind, Space};
 use super::kinds::text;
 use super::{Context, load, tasks};
+
+/// This node, which alone has the file, and others that had it before.
+pub(super) fn all(space: &Space<'_>, context: &Context<'_>) -> Result<Found, Fault> {
+    let mut nodes = Vec::new();
+    for (name, _) in space.page(schema::NODES, Kind::Set, None, NODES_SEEN_MAX)? {
+        let name = text(&name);
+        let hosts = space.count(&schema::node_hosts(&name), Kind::Set)?;
+        let gone = space.hash_get(&schema::node_info(&name), schema::node::GONE)?;
+        let gone: Option<u64> = gone.and_then(|ms| ms.parse().ok());
+        let info = Some(context.info).filter(|_| name == context.node);
+        let state = match (info, gone) {
+            (Some(_), _) => NodeState::Up,
+            (None, Some(_)) => NodeState::Dead,
+            (None, None) => NodeState::Silent,
+        };
+        nodes.push(NodeFacts {
+            hosts: hosts as u64,
+            version: info.map(|info| info.version.clone()),
+            http: info.map(|info| info.http.clone()),
+            since: info.map_or(UnixMs(gone.unwrap_or_default()), |info| info.started),
+            ..NodeFacts::named(name, state)
+        });
+    }
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Found::Nodes(nodes))
+}
 
 /// Other nodes that have left hosts or tasks. Deletes the names of nodes that have been gone for
 /// longer than records are kept.

@@ -256,7 +256,11 @@ pub(super) fn states(
 }
 
 /// The answer to a question.
-pub(super) fn read(space: &Space<'_>, question: &Question) -> Result<Found, Fault> {
+pub(super) fn read(
+    space: &Space<'_>,
+    context: &Context<'_>,
+    question: &Question,
+) -> Result<Found, Fault> {
     match question {
         Question::Task { key, hosts } => found_hosts(space, key.as_str(), Some(key), hosts),
         Question::Whole { key } => {
@@ -295,6 +299,7 @@ pub(super) fn read(space: &Space<'_>, question: &Question) -> Result<Found, Faul
             }
             Ok(Found::FleetHistory(Box::new(history)))
         }
+        Question::Nodes => super::nodes::all(space, context),
         Question::Output {
             code,
             host,

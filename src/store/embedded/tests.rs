@@ -82,6 +82,7 @@ fn settings() -> Settings {
         keep: Span::from_secs(3600),
         timeout: Span::from_secs(1),
         wait_replicas: 0,
+        info: crate::store::NodeInfo::default(),
     }
 }
 

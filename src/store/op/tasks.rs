@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FleetHistory, Origin, Stamp, Transition};
+use super::{FleetHistory, NodeFacts, Origin, Stamp, Transition};
 use crate::ids::{HostId, TaskKey};
 use crate::time::UnixMs;
 
@@ -137,6 +137,8 @@ pub enum Question {
         /// The first hour.
         from: u64,
     },
+    /// The nodes of the store.
+    Nodes,
     /// The whole output of a command on a host.
     Output {
         /// The task's key, or the id of a console command.
@@ -163,6 +165,8 @@ pub enum Found {
     Transitions(Vec<Vec<Transition>>),
     /// To `Question::FleetHistory`.
     FleetHistory(Box<FleetHistory>),
+    /// To `Question::Nodes`, by name.
+    Nodes(Vec<NodeFacts>),
     /// The store became unavailable, or the key has another type: the reason.
     Nothing(String),
 }

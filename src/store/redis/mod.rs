@@ -58,7 +58,9 @@ use self::step::Step;
 use super::address::{RedisAddress, RedisPlace};
 use super::events::StreamEvent;
 use super::op::{self, HeldHost, HeldTask, Op, Outcome, Stored};
-use super::{Backend, HeldCursor, Lease, NodesSeen, Ran, Redirects, Settings, StoreError, schema};
+use super::{
+    Backend, HeldCursor, Lease, NodeInfo, NodesSeen, Ran, Redirects, Settings, StoreError, schema,
+};
 use crate::ids::HostId;
 use crate::limits::{EVENTS_OWED_MAX, REDIS_KEYS_MAX, STREAM_ENTRIES_MAX};
 use crate::time::UnixMs;
@@ -78,6 +80,7 @@ struct Context {
     keep_ms: u64,
     /// Number of replicas that must have a report before it is confirmed.
     wait_replicas: usize,
+    info: NodeInfo,
     /// Time limit of an answer.
     timeout: std::time::Duration,
 }
@@ -151,6 +154,7 @@ impl RedisStore {
             clear_on_done: settings.clear_on_done,
             keep_ms: settings.keep.as_millis().max(1),
             wait_replicas: settings.wait_replicas,
+            info: settings.info,
             timeout,
         };
         Self::closed(address, context, lease::LeaseHolder::new())

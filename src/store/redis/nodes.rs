@@ -4,12 +4,15 @@
 //! node's set last. A task changes with its claim. An interrupted takeover can therefore be repeated.
 
 use super::Context;
+use super::errors::Fault;
 use super::link::Link;
 use super::load::{end_page, lenient, query, scan};
-use super::step::text;
+use super::run::{Job, StepResult};
+use super::step::{Replies, Step};
+use super::step::{list, text};
 use super::tasks;
 use crate::limits::{HOSTS_PER_OP_MAX, LEASE_S, NODES_SEEN_MAX};
-use crate::store::op::{HeldHost, HeldTask};
+use crate::store::op::{Found, HeldHost, HeldTask, NodeFacts, NodeState, Outcome};
 use crate::store::{HeldCursor, NodesSeen, StoreError, schema};
 use crate::time::UnixMs;
 
@@ -20,6 +23,7 @@ pub(super) fn look(
     context: &Context,
     now: UnixMs,
 ) -> Result<NodesSeen, StoreError> {
+    show(link, context, now)?;
     let names = names(link, context)?;
     let leases = names
         .iter()
@@ -57,6 +61,110 @@ pub(super) fn look(
         }
     }
     Ok(seen)
+}
+
+/// Writes the facts of this node that others are shown.
+fn show(link: &mut Link, context: &Context, now: UnixMs) -> Result<(), StoreError> {
+    use schema::node::{HOSTS, HTTP, SEEN, STARTED, VERSION};
+    let hosts = query(link, [cmd!("SCARD", &context.own_set)], |replies| {
+        Ok(lenient(&context.own_set, replies.int())?.unwrap_or_default())
+    })?;
+    let info = &context.info;
+    let mut set = cmd!("HSET", schema::node_info(&context.node));
+    set.arg(VERSION).arg(&info.version);
+    set.arg(HTTP).arg(&info.http);
+    set.arg(STARTED).arg(info.started.0);
+    set.arg(HOSTS).arg(hosts).arg(SEEN).arg(now.0);
+    query(link, [set], |replies| {
+        lenient("the record of this node", replies.int()).map(drop)
+    })
+}
+
+/// All nodes, for a list of them.
+pub(super) struct All {
+    ticket: u64,
+    names: Option<Vec<String>>,
+}
+
+impl All {
+    pub(super) fn new(ticket: u64) -> Self {
+        let names = None;
+        Self { ticket, names }
+    }
+
+    fn read(name: &str, replies: &mut Replies) -> Result<NodeFacts, Fault> {
+        let lives = replies.int()? == 1;
+        let is_inherited = replies.int()? == 1;
+        let hosts = lenient(&schema::node_hosts(name), replies.int())?;
+        let inbox = lenient(&schema::node_inbox(name), replies.int())?;
+        let info = lenient(&schema::node_info(name), replies.value())?;
+        let info = info.map_or(Ok(Vec::new()), list)?.into_iter().map(text);
+        let info: Vec<Option<String>> = info.collect::<Result<_, _>>()?;
+        let mut info = info.into_iter();
+        let mut next = || info.next().flatten().filter(|text| !text.is_empty());
+        let (version, http) = (next(), next());
+        let mut time = || next().and_then(|ms| ms.parse().ok()).map(UnixMs);
+        let (started, seen, gone) = (time(), time(), time());
+        let state = if lives {
+            NodeState::Up
+        } else if is_inherited || gone.is_some() {
+            NodeState::Dead
+        } else {
+            NodeState::Silent
+        };
+        let since = match state {
+            NodeState::Up => started,
+            NodeState::Silent => seen,
+            NodeState::Dead => gone.or(seen),
+        };
+        let count = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
+        Ok(NodeFacts {
+            hosts: count(hosts).unwrap_or_default(),
+            inbox: count(inbox).unwrap_or_default(),
+            version,
+            http,
+            since: since.unwrap_or_default(),
+            ..NodeFacts::named(name.to_owned(), state)
+        })
+    }
+}
+
+impl Job for All {
+    fn encode(&mut self, step: &mut Step) {
+        use schema::node::{GONE, HTTP, SEEN, STARTED, VERSION};
+        let Some(names) = &self.names else {
+            let scan = cmd!("SSCAN", schema::NODES, 0, "COUNT", NODES_SEEN_MAX);
+            return step.one(0, scan);
+        };
+        if names.is_empty() {
+            return step.one(0, cmd!("PING"));
+        }
+        for name in names {
+            let info = schema::node_info(name);
+            step.one(0, cmd!("EXISTS", schema::node_lease(name)));
+            step.one(0, cmd!("EXISTS", schema::node_heir(name)));
+            step.one(0, cmd!("SCARD", schema::node_hosts(name)));
+            step.one(0, cmd!("XLEN", schema::node_inbox(name)));
+            step.one(0, cmd!("HMGET", info, VERSION, HTTP, STARTED, SEEN, GONE));
+        }
+    }
+
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
+        let Some(names) = &self.names else {
+            let (_, members) = replies.pair()?;
+            let names = list(members)?.into_iter();
+            let mut names: Vec<String> = names.filter_map(|name| text(name).ok()?).collect();
+            names.sort();
+            names.dedup();
+            names.truncate(NODES_SEEN_MAX);
+            self.names = Some(names);
+            return Ok(StepResult::More);
+        };
+        let nodes = names.iter().map(|name| Self::read(name, &mut replies));
+        let found = Found::Nodes(nodes.collect::<Result<_, _>>()?);
+        let ticket = self.ticket;
+        Ok(StepResult::Done(Outcome::Read { ticket, found }))
+    }
 }
 
 fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> {

@@ -43,6 +43,7 @@ pub(super) fn read(op: &Read) -> Box<dyn Job + '_> {
             ticket,
             from: *from,
         }),
+        Question::Nodes => Box::new(super::nodes::All::new(ticket)),
         Question::Output {
             code,
             host,

@@ -277,7 +277,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                 Question::Transitions { hosts } | Question::Results { hosts, .. } => {
                     behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
                 }
-                Question::FleetHistory { .. } => floor,
+                Question::FleetHistory { .. } | Question::Nodes => floor,
             },
         };
         while waves.len() <= wave {

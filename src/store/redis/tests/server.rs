@@ -138,5 +138,6 @@ pub(super) fn settings(node: &str) -> Settings {
         keep: Span::from_secs(604_800),
         timeout: Span::from_secs(10),
         wait_replicas: 0,
+        info: crate::store::NodeInfo::default(),
     }
 }

@@ -175,6 +175,7 @@ fn settings() -> Settings {
         keep: Span::from_secs(7 * 24 * 3600),
         timeout: Span::from_secs(5),
         wait_replicas: 0,
+        info: crate::store::NodeInfo::default(),
     }
 }
 
