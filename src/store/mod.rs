@@ -235,14 +235,14 @@ pub trait Backend: Send {
     fn release_lease(&mut self) -> Result<(), StoreError>;
 
     /// Appends the next page of hosts (about `HOSTS_PER_OP_MAX`) and advances `cursor`: all hosts
-    /// that the store knows with `everyone`, else those in the node's own set. A change that a
+    /// that the store knows with `all_hosts`, else those in the node's own set. A change that a
     /// crash interrupted is finished here: see `store/schema.rs`.
     ///
     /// # Errors
     /// When the store is unavailable.
     fn held(
         &mut self,
-        everyone: bool,
+        all_hosts: bool,
         cursor: &mut HeldCursor,
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError>;
@@ -258,7 +258,7 @@ pub trait Backend: Send {
     ///
     /// # Errors
     /// When the store is unavailable.
-    fn knows_node(&mut self) -> Result<bool, StoreError>;
+    fn has_node(&mut self) -> Result<bool, StoreError>;
 
     /// Appends the next page of the tasks that this node has dispatched and advances `cursor`. A
     /// task that a crash left half stored is removed here: see `store/schema.rs`. A task may come

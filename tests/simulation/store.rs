@@ -408,17 +408,17 @@ impl Backend for Connection {
         self.depot()?.inner.has_own_set()
     }
 
-    fn knows_node(&mut self) -> Result<bool, StoreError> {
-        self.depot()?.inner.knows_node()
+    fn has_node(&mut self) -> Result<bool, StoreError> {
+        self.depot()?.inner.has_node()
     }
 
     fn held(
         &mut self,
-        everyone: bool,
+        all_hosts: bool,
         cursor: &mut HeldCursor,
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError> {
-        self.writable()?.inner.held(everyone, cursor, hosts)
+        self.writable()?.inner.held(all_hosts, cursor, hosts)
     }
 
     fn tasks(

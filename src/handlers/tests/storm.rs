@@ -84,9 +84,9 @@ impl Thread {
         self.run_late(store, rng.below(4));
         if !self.up && self.held.is_none() {
             if calm || rng.one_in(4) {
-                let everyone = self.session == 0;
+                let all_hosts = self.session == 0;
                 let held = store.held().into_iter();
-                self.held = Some(held.filter(|host| everyone || host.ours).collect());
+                self.held = Some(held.filter(|host| all_hosts || host.ours).collect());
             }
         } else if let Some(held) = &mut self.held {
             let rest = held.split_off(held.len().min(3));

@@ -24,7 +24,7 @@ const EXISTS: u8 = 2;
 pub(super) fn held(
     space: &mut Space<'_>,
     context: &Context<'_>,
-    everyone: bool,
+    all_hosts: bool,
     cursor: &HeldCursor,
 ) -> Result<(HeldCursor, Vec<HeldHost>), Fault> {
     let (stage, after) = match cursor {
@@ -56,7 +56,7 @@ pub(super) fn held(
     }
     let next = match page.last() {
         Some((name, _)) if page.len() == HOSTS_PER_OP_MAX => HeldCursor::At(stage, name.clone()),
-        _ if everyone && stage < EXISTS => HeldCursor::At(stage + 1, Vec::new()),
+        _ if all_hosts && stage < EXISTS => HeldCursor::At(stage + 1, Vec::new()),
         _ => HeldCursor::End,
     };
     Ok((next, hosts))

@@ -334,12 +334,12 @@ impl Backend for EmbeddedStore {
 
     fn held(
         &mut self,
-        everyone: bool,
+        all_hosts: bool,
         cursor: &mut HeldCursor,
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError> {
         let (next, page) = self.transact(self.place.now(), |space, context| {
-            load::held(space, context, everyone, cursor)
+            load::held(space, context, all_hosts, cursor)
         })?;
         *cursor = next;
         hosts.extend(page);
@@ -352,7 +352,7 @@ impl Backend for EmbeddedStore {
         })
     }
 
-    fn knows_node(&mut self) -> Result<bool, StoreError> {
+    fn has_node(&mut self) -> Result<bool, StoreError> {
         self.transact(self.place.now(), |space, context| {
             space.set_has(schema::NODES, context.node)
         })

@@ -63,8 +63,8 @@ pub(super) fn online(
     space.hash_put(&hash, field::REASON, None)?;
     space.persist(&hash)?;
     space.set_add(schema::EXISTS, host)?;
-    let heard = op.event.map_or(op.since, |stamp| stamp.at);
-    space.raise_scores(schema::SEEN, std::iter::once((host, heard.0 as f64)))?;
+    let seen = op.event.map_or(op.since, |stamp| stamp.at);
+    space.raise_scores(schema::SEEN, std::iter::once((host, seen.0 as f64)))?;
     if let Some(stamp) = op.event {
         events::append(space, context, &StreamEvent::online(&op.host, stamp))?;
     }

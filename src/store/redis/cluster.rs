@@ -69,7 +69,7 @@ struct Pending {
     set: usize,
     index: usize,
     slot: usize,
-    /// The primary that is asked for this command alone.
+    /// The primary of a redirect with ASK, for this command only.
     asks: Option<usize>,
 }
 
@@ -77,7 +77,7 @@ struct Pending {
 #[derive(Default)]
 struct Lane {
     commands: Commands,
-    whose: Vec<Option<Pending>>,
+    pending: Vec<Option<Pending>>,
 }
 
 impl Cluster {
@@ -169,7 +169,7 @@ impl Cluster {
             };
             let commands: Commands = command(index, &primary.tag).into_iter().collect();
             Lane {
-                whose: vec![Some(pending); commands.len()],
+                pending: vec![Some(pending); commands.len()],
                 commands,
             }
         });
@@ -265,7 +265,7 @@ impl Cluster {
         }
     }
 
-    /// Deals the commands out to the primaries.
+    /// Distributes the commands over the primaries.
     fn lanes(&self, commands: &[&Commands], pending: &[Pending]) -> Vec<Lane> {
         let mut lanes: Vec<Lane> = self.primaries.iter().map(|_| Lane::default()).collect();
         let asking = cmd!("ASKING").get_packed_command();
@@ -274,15 +274,15 @@ impl Cluster {
             let lane = &mut lanes[one.asks.unwrap_or(owner)];
             if one.asks.is_some() {
                 lane.commands.push_packed(&asking);
-                lane.whose.push(None);
+                lane.pending.push(None);
             }
             lane.commands.push_packed(commands[one.set].one(one.index));
-            lane.whose.push(Some(*one));
+            lane.pending.push(Some(*one));
         }
         lanes
     }
 
-    /// The command with its next server, which `from` has named, and that server's place.
+    /// Returns the command with its next server, which `from` named, and the index of that server.
     fn follow(
         &mut self,
         one: Pending,
@@ -310,7 +310,7 @@ impl Cluster {
     fn exchange(&mut self, lanes: Vec<Lane>) -> Result<Vec<(Pending, usize, Value)>, StoreError> {
         let mut answers = Vec::new();
         let mut windows: Vec<_> = lanes.iter().map(|lane| lane.commands.windows()).collect();
-        let mut heard: Vec<Vec<Value>> = lanes.iter().map(|_| Vec::new()).collect();
+        let mut replies: Vec<Vec<Value>> = lanes.iter().map(|_| Vec::new()).collect();
         loop {
             let mut awaited = Vec::new();
             for (at_lane, windows) in windows.iter_mut().enumerate() {
@@ -328,15 +328,15 @@ impl Cluster {
             let deadline = Instant::now() + self.timeout;
             for (at_lane, count) in awaited {
                 let primary = &mut self.primaries[at_lane];
-                let into = &mut heard[at_lane];
+                let into = &mut replies[at_lane];
                 let read = primary.connection.read_before(deadline, count, into);
                 read.map_err(|error| at("", &primary.host, primary.port, error))?;
             }
         }
         drop(windows);
-        for (from, (lane, heard)) in lanes.into_iter().zip(heard).enumerate() {
-            let each = lane.whose.into_iter().zip(heard);
-            answers.extend(each.filter_map(|(whose, reply)| Some((whose?, from, reply))));
+        for (from, (lane, replies)) in lanes.into_iter().zip(replies).enumerate() {
+            let each = lane.pending.into_iter().zip(replies);
+            answers.extend(each.filter_map(|(pending, reply)| Some((pending?, from, reply))));
         }
         Ok(answers)
     }
@@ -375,7 +375,7 @@ impl Cluster {
             false => age >= Duration::from_secs(CLUSTER_REFRESH_S),
         };
         match is_due {
-            // Each in turn: one of them may have been cut off from the others.
+            // The primaries in turn: one of them may be cut off from the others.
             true => {
                 self.asked_last = (self.asked_last + 1) % self.primaries.len();
                 self.refresh(self.asked_last)

@@ -169,8 +169,8 @@ impl Connection {
     /// # Errors
     /// When the connection failed, and must be dropped.
     pub(super) fn request(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let asked = self.request_each([(commands, ())].into_iter())?;
-        Ok(asked
+        let answered = self.request_each([(commands, ())].into_iter())?;
+        Ok(answered
             .into_iter()
             .flat_map(|(replies, ())| replies)
             .collect())
@@ -185,12 +185,12 @@ impl Connection {
         &mut self,
         sets: impl Iterator<Item = (C, T)>,
     ) -> Result<Vec<(Vec<Value>, T)>, StoreError> {
-        let asked = self.exchange(sets)?;
-        let complete = |(commands, mut replies, whose): (C, Vec<Value>, T)| {
+        let answered = self.exchange(sets)?;
+        let complete = |(commands, mut replies, value): (C, Vec<Value>, T)| {
             self.load_forgotten(commands.borrow(), &mut replies)?;
-            Ok((replies, whose))
+            Ok((replies, value))
         };
-        asked.into_iter().map(complete).collect()
+        answered.into_iter().map(complete).collect()
     }
 
     /// Repeats the commands whose script the server did not know.
@@ -228,8 +228,8 @@ impl Connection {
 
     /// Runs commands and returns a reply for each, whatever it is.
     pub(super) fn exchange_one(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let heard = self.exchange([(commands, ())].into_iter())?;
-        Ok(heard
+        let answered = self.exchange([(commands, ())].into_iter())?;
+        Ok(answered
             .into_iter()
             .flat_map(|(_, replies, ())| replies)
             .collect())
@@ -242,34 +242,34 @@ impl Connection {
         sets: impl Iterator<Item = (C, T)>,
     ) -> Result<Vec<(C, Vec<Value>, T)>, StoreError> {
         self.watch.as_ref().map_or(Ok(()), MasterWatch::look)?;
-        let (mut asked, mut heard) = (Vec::new(), Vec::new());
-        // The set whose replies come next, and their number.
-        let mut awaited: Option<(usize, usize)> = None;
-        for (at, (commands, whose)) in sets.enumerate() {
-            heard.push(Vec::with_capacity(commands.borrow().len()));
+        let (mut sent, mut replies) = (Vec::new(), Vec::new());
+        // Index of the set with the next replies, and their number.
+        let mut in_flight: Option<(usize, usize)> = None;
+        for (at, (commands, value)) in sets.enumerate() {
+            replies.push(Vec::with_capacity(commands.borrow().len()));
             for (bytes, count) in commands.borrow().windows() {
                 if let Err(error) = self.wire.send(bytes) {
                     // A server may send the reason before it closes.
-                    let (before, count) = awaited.unwrap_or((at, 1));
-                    self.read_replies(count, &mut heard[before])?;
-                    return Err(self.explain(&error.into(), heard[before].last()));
+                    let (before, count) = in_flight.unwrap_or((at, 1));
+                    self.read_replies(count, &mut replies[before])?;
+                    return Err(self.explain(&error.into(), replies[before].last()));
                 }
-                if let Some((before, count)) = awaited.replace((at, count)) {
-                    self.read_replies(count, &mut heard[before])?;
+                if let Some((before, count)) = in_flight.replace((at, count)) {
+                    self.read_replies(count, &mut replies[before])?;
                 }
             }
-            asked.push((commands, whose));
+            sent.push((commands, value));
         }
-        if let Some((before, count)) = awaited {
-            self.read_replies(count, &mut heard[before])?;
+        if let Some((before, count)) = in_flight {
+            self.read_replies(count, &mut replies[before])?;
         }
-        let each = asked.into_iter().zip(heard);
+        let each = sent.into_iter().zip(replies);
         Ok(each
-            .map(|((commands, whose), replies)| (commands, replies, whose))
+            .map(|((commands, value), replies)| (commands, replies, value))
             .collect())
     }
 
-    /// Sends a window of commands, whose replies are read later.
+    /// Sends a window of commands. Its replies are read later.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         let sent = self.wire.send(bytes);
         sent.map_err(|error| self.explain(&error.into(), None))
@@ -316,7 +316,7 @@ impl Connection {
     /// Reason of a broken connection: the server's last error, another protocol, or the system's
     /// error.
     fn explain(&self, error: &RedisError, last: Option<&Value>) -> StoreError {
-        match (last, self.wire.speaks()) {
+        match (last, self.wire.foreign_protocol()) {
             (Some(Value::ServerError(last)), _) => {
                 StoreError::Broken(format!("the connection was closed: {}", text(last)))
             }

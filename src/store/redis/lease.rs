@@ -59,16 +59,16 @@ impl LeaseHolder {
         context: &Context,
         force: bool,
     ) -> Result<Lease, StoreError> {
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let lease_ms = LEASE_S * 1_000;
         let mut look = Script::Lease.on(&schema::node_lease(&context.node));
         look.arg(&self.number).arg(lease_ms).arg(u8::from(force));
         let enter = cmd!("SADD", schema::NODES, &context.node);
-        // The node lives, even if its hosts were taken over while its lease was missing.
+        // The node is alive, even if its hosts were taken over while its lease was missing.
         let info = schema::node_info(&context.node);
-        let lives = cmd!("HDEL", info, schema::node::GONE);
+        let unmark = cmd!("HDEL", info, schema::node::GONE);
         self.renewed = None;
-        let lease = query(link, [look, enter, lives], |replies| {
+        let lease = query(link, [look, enter, unmark], |replies| {
             let (state, left) = replies.pair()?;
             let left = int(left)?;
             Ok(match int(state)? {
@@ -84,7 +84,7 @@ impl LeaseHolder {
             return Ok(lease);
         }
         let is_lost = self.mark(link, context)?;
-        self.renewed = Some(asked);
+        self.renewed = Some(requested_at);
         Ok(if is_lost { Lease::Taken } else { lease })
     }
 
@@ -114,10 +114,10 @@ impl LeaseHolder {
     /// that the store has lost its data.
     pub(super) fn keep(&mut self, link: &mut Link, context: &Context) -> Result<(), StoreError> {
         let due = Duration::from_secs(LEASE_RENEW_S);
-        let asked = Instant::now();
+        let now = Instant::now();
         if self
             .renewed
-            .is_none_or(|at| asked.saturating_duration_since(at) < due)
+            .is_none_or(|at| now.saturating_duration_since(at) < due)
         {
             return Ok(());
         }
@@ -132,7 +132,7 @@ impl LeaseHolder {
         });
         // A missing mark is noticed by the next check.
         link.request(&marks.collect())?;
-        self.renewed = is_ours.then_some(asked);
+        self.renewed = is_ours.then_some(now);
         Ok(())
     }
 

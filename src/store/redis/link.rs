@@ -141,8 +141,8 @@ impl Link {
     /// # Errors
     /// When a connection failed; all must be dropped.
     pub(super) fn request(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let asked = self.request_each([(commands, ())].into_iter())?;
-        Ok(asked
+        let answered = self.request_each([(commands, ())].into_iter())?;
+        Ok(answered
             .into_iter()
             .flat_map(|(replies, ())| replies)
             .collect())

@@ -35,7 +35,7 @@ const STAGE_SEEN: u8 = 1;
 pub(super) fn page(
     link: &mut Link,
     context: &Context,
-    everyone: bool,
+    all_hosts: bool,
     cursor: &mut HeldCursor,
     hosts: &mut Vec<HeldHost>,
 ) -> Result<usize, StoreError> {
@@ -63,7 +63,7 @@ pub(super) fn page(
     }
     *cursor = match (next, stage) {
         (Some(next), stage) => HeldCursor::At(stage, next),
-        (None, STAGE_OWN | STAGE_SEEN) if everyone => HeldCursor::At(stage + 1, b"0".to_vec()),
+        (None, STAGE_OWN | STAGE_SEEN) if all_hosts => HeldCursor::At(stage + 1, b"0".to_vec()),
         (None, _) => HeldCursor::End,
     };
     Ok(strange)
@@ -253,10 +253,10 @@ fn finish_leaving(
         step.for_owner(owner);
         withdraw(context, &one.host, &mut step);
     }
-    let heard = take(link, context, step)?;
+    let replies = take(link, context, step)?;
     let mut claimed = vec![false; leaving.len()];
     let mut answered = vec![false; leaving.len()];
-    for (owner, value) in heard {
+    for (owner, value) in replies {
         // The first reply is the node that holds the host now.
         if !std::mem::replace(&mut answered[owner], true) {
             claimed[owner] = text(value)
@@ -288,11 +288,11 @@ fn finish_leaving(
 fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Value)>, StoreError> {
     let (commands, recipients) = step.finish(&context.own_set, context.keys_max);
     let replies = link.request(&commands)?;
-    let mut heard = Vec::new();
+    let mut values = Vec::new();
     let mut read = |owner, reply| {
         let value = lenient("a key of a host's", Replies::new(vec![reply]).value());
         let value = value.map_err(Fault::into_store_error)?;
-        heard.extend(value.map(|value| (owner, value)));
+        values.extend(value.map(|value| (owner, value)));
         Ok(())
     };
     for (reply, recipient) in replies.into_iter().zip(recipients) {
@@ -309,7 +309,7 @@ fn take(link: &mut Link, context: &Context, step: Step) -> Result<Vec<(usize, Va
             }
         }
     }
-    Ok(heard)
+    Ok(values)
 }
 
 /// Runs a few commands one after the other, none of which may fail.

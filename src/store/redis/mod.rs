@@ -295,7 +295,7 @@ impl Backend for RedisStore {
 
     fn held(
         &mut self,
-        everyone: bool,
+        all_hosts: bool,
         cursor: &mut HeldCursor,
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError> {
@@ -303,7 +303,7 @@ impl Backend for RedisStore {
             self.strange_names = 0;
         }
         self.strange_names +=
-            self.with_link(|link, context| load::page(link, context, everyone, cursor, hosts))?;
+            self.with_link(|link, context| load::page(link, context, all_hosts, cursor, hosts))?;
         if *cursor == HeldCursor::End && self.strange_names > 0 {
             let count = std::mem::take(&mut self.strange_names);
             log::warn!(
@@ -321,7 +321,7 @@ impl Backend for RedisStore {
         })
     }
 
-    fn knows_node(&mut self) -> Result<bool, StoreError> {
+    fn has_node(&mut self) -> Result<bool, StoreError> {
         self.with_link(|link, context| {
             let look = cmd!("SISMEMBER", schema::NODES, &context.node);
             query(link, [look], |replies| Ok(replies.int()? == 1))

@@ -156,9 +156,9 @@ fn take_step<'a>(
             return active;
         }
     };
-    let heard = scatter_replies(jobs, replies);
+    let scattered = scatter_replies(jobs, replies);
     let mut left = Vec::new();
-    for ((at, mut job), (fault, own)) in active.into_iter().zip(heard) {
+    for ((at, mut job), (fault, own)) in active.into_iter().zip(scattered) {
         let result = match fault {
             Some(fault) => Err(fault),
             None => job.on_replies(Replies::new(own)),

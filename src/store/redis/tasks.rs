@@ -203,13 +203,13 @@ fn mark_failures(link: &mut Link, tasks: &mut [HeldTask]) -> Result<(), StoreErr
         let key = &task.key;
         let open = task.hosts.iter_mut().filter(|host| !host.1.is_settled());
         let mut open: Vec<_> = open.collect();
-        let ask = open
+        let reads = open
             .iter()
             .map(|(host, ..)| Script::Failed.on(&schema::task_result(key.as_str(), host)));
-        let mut replies = Replies::new(link.request(&ask.collect())?);
+        let mut replies = Replies::new(link.request(&reads.collect())?);
         for (_, _, failed) in &mut open {
-            let said = lenient("the results of a host", replies.int()).map_err(unavailable)?;
-            *failed = said == Some(1);
+            let failures = lenient("the results of a host", replies.int()).map_err(unavailable)?;
+            *failed = failures == Some(1);
         }
     }
     Ok(())

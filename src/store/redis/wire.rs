@@ -115,7 +115,7 @@ impl Wire {
     }
 
     /// Description of the server's protocol, if it is another one.
-    pub(super) fn speaks(&self) -> Option<&'static str> {
+    pub(super) fn foreign_protocol(&self) -> Option<&'static str> {
         match &self.stream {
             Stream::Plain(stream) => other_protocol(&stream.first),
             #[cfg(feature = "tls")]

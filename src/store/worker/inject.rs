@@ -9,8 +9,8 @@ pub(super) fn panic_if_ordered(ops: &[Op]) {
     static TRIGGER: OnceLock<Option<String>> = OnceLock::new();
 
     let trigger = TRIGGER.get_or_init(|| {
-        let asked = std::env::var("ANTHILL_FAULT").ok()?;
-        asked.strip_prefix("panic-store-on:").map(str::to_owned)
+        let setting = std::env::var("ANTHILL_FAULT").ok()?;
+        setting.strip_prefix("panic-store-on:").map(str::to_owned)
     });
     let Some(key) = trigger else { return };
     let fails = |op: &Op| match op {
@@ -20,6 +20,6 @@ pub(super) fn panic_if_ordered(ops: &[Op]) {
     };
     assert!(
         !ops.iter().any(fails),
-        "a fault was asked for with ANTHILL_FAULT"
+        "a fault was requested with ANTHILL_FAULT"
     );
 }

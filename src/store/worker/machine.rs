@@ -285,12 +285,12 @@ impl Worker {
             self.nodes
                 .look(&mut self.link, &*self.clock, &mut self.out)?;
         }
-        // Beside other nodes only the hosts that this node holds: a start costs the same beside none
-        // and a million of theirs.
-        let everyone = is_first && !self.nodes.are_live();
+        // Beside other nodes only the hosts that this node holds are read. A start then costs the
+        // same for any number of hosts of other nodes.
+        let all_hosts = is_first && !self.nodes.are_live();
         let mut hosts = Vec::new();
         self.link.call(&*self.clock, |backend| {
-            backend.held(everyone, &mut cursor, &mut hosts)
+            backend.held(all_hosts, &mut cursor, &mut hosts)
         })?;
         if !hosts.is_empty() {
             self.out.push(Outcome::Held(hosts));
@@ -310,7 +310,7 @@ impl Worker {
             backend.tasks(&mut cursor, &mut tasks)?;
             // The check of the lease entered this node. The tasks are not read again: had the store
             // lost its data meanwhile, those that are replayed would belong to no node.
-            Ok(cursor != HeldCursor::End || backend.knows_node()?)
+            Ok(cursor != HeldCursor::End || backend.has_node()?)
         })?;
         if !tasks.is_empty() {
             self.out.push(match self.link.number() {
@@ -373,7 +373,7 @@ impl Worker {
         // Each check enters this node among the nodes. A process that never had the lease may have
         // no other sign of a loss: its later writes are there, and the lease was due to run out.
         let watches = self.link.number() > 0 && !self.lease.was_ours();
-        let is_forgotten = watches && !self.link.backend().knows_node()?;
+        let is_forgotten = watches && !self.link.backend().has_node()?;
         let before = self.clock.now();
         let lease = self
             .link

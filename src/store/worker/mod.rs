@@ -218,7 +218,7 @@ impl<W: Fn()> Loop<W> {
                 Next::Now => Duration::ZERO,
                 Next::At(moment) => moment.since(self.worker.now()).into(),
             };
-            let came = match (ending, self.worker.has_room()) {
+            let wake = match (ending, self.worker.has_room()) {
                 (true, true) => self.rest(wait),
                 (true, false) => {
                     std::thread::park_timeout(wait);
@@ -226,7 +226,7 @@ impl<W: Fn()> Loop<W> {
                 }
                 (false, room) => self.wait(wait, room),
             };
-            match came {
+            match wake {
                 Wake::Batch(batch) => {
                     self.worker.take(batch);
                     // Batches that came during the last run are run as one.

@@ -4,11 +4,11 @@ use super::*;
 use crate::store::HeldCursor;
 use crate::store::op::HeldHost;
 
-fn held(store: &mut RedisStore, everyone: bool) -> Vec<HeldHost> {
+fn held(store: &mut RedisStore, all_hosts: bool) -> Vec<HeldHost> {
     let (mut cursor, mut hosts) = (HeldCursor::Start, Vec::new());
     let mut pages = 0;
     while cursor != HeldCursor::End {
-        store.held(everyone, &mut cursor, &mut hosts).unwrap();
+        store.held(all_hosts, &mut cursor, &mut hosts).unwrap();
         pages += 1;
         assert!(pages < 1_000, "the cursor does not come to an end");
     }

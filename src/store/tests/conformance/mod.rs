@@ -386,19 +386,19 @@ fn last_event(store: &mut Box<dyn Subject>, names: &[&str]) -> Vec<String> {
 }
 
 /// All hosts the store names, by name.
-fn held(store: &mut Box<dyn Subject>, everyone: bool) -> BTreeMap<String, HeldHost> {
-    let hosts = held_in_order(store, everyone).into_iter();
+fn held(store: &mut Box<dyn Subject>, all_hosts: bool) -> BTreeMap<String, HeldHost> {
+    let hosts = held_in_order(store, all_hosts).into_iter();
     hosts.map(|held| (held.host.to_string(), held)).collect()
 }
 
 /// All hosts the store names, as it names them.
-fn held_in_order(store: &mut Box<dyn Subject>, everyone: bool) -> Vec<HeldHost> {
+fn held_in_order(store: &mut Box<dyn Subject>, all_hosts: bool) -> Vec<HeldHost> {
     let (mut cursor, mut hosts) = (HeldCursor::Start, Vec::new());
     for _ in 0..100 {
         if cursor == HeldCursor::End {
             break;
         }
-        store.held(everyone, &mut cursor, &mut hosts).unwrap();
+        store.held(all_hosts, &mut cursor, &mut hosts).unwrap();
     }
     assert_eq!(cursor, HeldCursor::End, "the reading does not end");
     hosts

@@ -290,9 +290,9 @@ pub fn old_last_seen_times_are_swept(open: &mut Factory<'_>) {
 pub fn the_lease_is_taken_renewed_and_given_up(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let name = "anthill:node:n1";
-    assert_eq!(s.knows_node(), Ok(false));
+    assert_eq!(s.has_node(), Ok(false));
     assert_eq!(s.lease(false), Ok(Lease::Taken));
-    assert_eq!(s.knows_node(), Ok(true));
+    assert_eq!(s.has_node(), Ok(true));
     assert_eq!(s.lease(false), Ok(Lease::Ours));
     assert_eq!(key(&mut s, "anthill:nodes"), set(&[NODE]));
     let ours = key(&mut s, name);

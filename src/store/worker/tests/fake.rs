@@ -144,7 +144,7 @@ impl Backend for Fake {
 
     fn held(
         &mut self,
-        everyone: bool,
+        all_hosts: bool,
         cursor: &mut HeldCursor,
         hosts: &mut Vec<HeldHost>,
     ) -> Result<(), StoreError> {
@@ -154,7 +154,7 @@ impl Backend for Fake {
             ordered("in held");
         }
         if *cursor == HeldCursor::Start {
-            world.held.push(everyone);
+            world.held.push(all_hosts);
             *cursor = HeldCursor::At(0, Vec::new());
         } else {
             *cursor = HeldCursor::End;
@@ -181,7 +181,7 @@ impl Backend for Fake {
         Ok(!self.world()?.is_empty)
     }
 
-    fn knows_node(&mut self) -> Result<bool, StoreError> {
+    fn has_node(&mut self) -> Result<bool, StoreError> {
         Ok(!self.world()?.forgot_node)
     }
 
