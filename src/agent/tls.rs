@@ -107,7 +107,7 @@ impl Channel {
     ///
     /// # Errors
     /// An error of TLS or of the socket.
-    pub(super) fn shake_hands(
+    pub(super) fn handshake(
         &mut self,
         stream: &mut (impl Read + Write),
         left: &mut usize,
@@ -268,7 +268,7 @@ mod tests {
         let settings = TlsSettings::new("localhost:1", roots, None).unwrap();
         let mut channel = Channel::new(&settings).unwrap();
         let mut socket = Socket::default();
-        while !channel.shake_hands(&mut socket, &mut 4_096).unwrap() || server.is_handshaking() {
+        while !channel.handshake(&mut socket, &mut 4_096).unwrap() || server.is_handshaking() {
             let mut said = &std::mem::take(&mut socket.gone)[..];
             while !said.is_empty() {
                 server.read_tls(&mut said).unwrap();

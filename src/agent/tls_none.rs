@@ -17,7 +17,7 @@ impl Channel {
         match *settings {}
     }
 
-    pub(super) fn shake_hands(
+    pub(super) fn handshake(
         &mut self,
         _stream: &mut TcpStream,
         _left: &mut usize,

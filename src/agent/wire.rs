@@ -100,7 +100,7 @@ impl Wire {
             Err(error) => return Err(error),
         };
         if let Some(channel) = &mut self.channel
-            && !channel.shake_hands(&mut self.stream, left)?
+            && !channel.handshake(&mut self.stream, left)?
         {
             return Ok(None);
         }

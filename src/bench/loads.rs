@@ -242,10 +242,10 @@ impl Stage<'_> {
                 let answered = self.fleet.all_in_flight() == 0;
                 if answered || took > patience {
                     let whole = broken(&self.fleet.tally) == before;
-                    let heard = self.plan.asked.replies && answered && whole;
+                    let is_answered = self.plan.asked.replies && answered && whole;
                     return Ok(Some(Round {
                         connected_ms: connected.as_secs_f64() * 1e3,
-                        answered_ms: heard.then(|| took.as_secs_f64() * 1e3),
+                        answered_ms: is_answered.then(|| took.as_secs_f64() * 1e3),
                     }));
                 }
             }

@@ -214,7 +214,7 @@ fn length(
             .filter(|length| (1..=limit).contains(length))
     };
     if *order == Order::Unknown {
-        // At most one byte order gives a valid length: both are valid only if all four bytes are
+        // At most one byte order gives a valid length: for both, all four bytes would have to be
         // zero.
         *order = match framing.order {
             ByteOrder::Little => Order::Little,

@@ -53,8 +53,8 @@ impl Draft {
         }
     }
 
-    /// The request goes to the core.
-    pub(super) fn asked(&mut self, request: &Request) {
+    /// Records the key of a request to the core.
+    pub(super) fn on_request(&mut self, request: &Request) {
         match request {
             Request::Dispatch(task) => self.key = Some(task.key.clone()),
             Request::Command { cid, .. } => self.key = Some(cid.clone()),

@@ -158,7 +158,7 @@ impl Conversation {
                 let (Reply::Ask(request), Some(draft)) = (&reply, &mut self.draft) else {
                     return Step::Reply(reply);
                 };
-                draft.asked(request);
+                draft.on_request(request);
                 let Some(scope) = self.caller.scope() else {
                     return Step::Reply(reply);
                 };

@@ -81,7 +81,7 @@ impl Writer {
             self.settings();
             self.tick(Instant::now(), stop);
             self.write_out();
-            waiting.into_iter().for_each(tell);
+            waiting.into_iter().for_each(notify);
             if stop {
                 self.finish();
                 return;
@@ -108,7 +108,7 @@ impl Writer {
         for job in self.jobs.clone().try_iter() {
             match job {
                 Job::Line(line) => self.line(&line),
-                Job::Flush(done) => tell(done),
+                Job::Flush(done) => notify(done),
                 Job::Wake | Job::Stop => {}
             }
         }
@@ -195,7 +195,7 @@ impl Writer {
 }
 
 /// Notifies the waiting caller that all lines are written. The caller may have stopped waiting.
-fn tell(done: Sender<()>) {
+fn notify(done: Sender<()>) {
     let _ = done.try_send(());
 }
 

@@ -105,13 +105,13 @@ mod tests {
         while clock.now() < start + WALL_READ_EVERY.times(3) {
             // The grain of one reading, and what the two clocks drift apart until the next.
             let before = Clock::wall().0 - 1;
-            let told = moments.moment().wall.0;
+            let wall = moments.moment().wall.0;
             assert!(
-                before <= told && told <= Clock::wall().0 + 1,
-                "{before} {told}"
+                before <= wall && wall <= Clock::wall().0 + 1,
+                "{before} {wall}"
             );
-            assert!(last <= told + 1, "{last} {told}");
-            last = told;
+            assert!(last <= wall + 1, "{last} {wall}");
+            last = wall;
         }
     }
 }

@@ -8,15 +8,15 @@ pub fn trip(frame: &[u8]) {
     static TRIGGER: OnceLock<Option<Vec<u8>>> = OnceLock::new();
 
     let trigger = TRIGGER.get_or_init(|| {
-        let asked = std::env::var("ANTHILL_FAULT").ok();
+        let setting = std::env::var("ANTHILL_FAULT").ok();
         // Unit tests share one process, so their text is fixed.
-        let asked = asked.or(cfg!(test).then(|| "panic-on:fail-here".to_owned()));
-        parse(&asked?)
+        let setting = setting.or(cfg!(test).then(|| "panic-on:fail-here".to_owned()));
+        parse(&setting?)
     });
     if let Some(text) = trigger
         && frame.windows(text.len()).any(|window| window == text)
     {
-        panic!("a fault was asked for with ANTHILL_FAULT");
+        panic!("a fault was requested with ANTHILL_FAULT");
     }
 }
 

@@ -84,7 +84,7 @@ impl Tls {
         match *self {}
     }
 
-    pub fn has_begun(&self, _conn: ConnId) -> bool {
+    pub fn has_handshake_begun(&self, _conn: ConnId) -> bool {
         match *self {}
     }
 

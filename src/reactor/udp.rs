@@ -167,8 +167,8 @@ impl Udp {
             // Registered for each blocked send: otherwise every datagram would cause an event. If
             // that fails, the next turn sends without waiting.
             let both = Interest::READABLE | Interest::WRITABLE;
-            let asked = registry.reregister(&mut self.socket, token::UDP, both);
-            self.blocked = asked.is_ok();
+            let reregistered = registry.reregister(&mut self.socket, token::UDP, both);
+            self.blocked = reregistered.is_ok();
             stats.datagrams_blocked += 1;
         } else if flushed.was_blocked {
             // At worst there are superfluous events.
@@ -286,11 +286,11 @@ mod tests {
     fn a_closed_peer_costs_others_nothing() {
         let (mut udp, peer, poll) = local();
         let gone = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let nobody = gone.local_addr().unwrap();
+        let closed = gone.local_addr().unwrap();
         drop(gone);
         let mut stats = ReactorStats::default();
         for number in 0..10 {
-            for to in [nobody, peer.local_addr().unwrap()] {
+            for to in [closed, peer.local_addr().unwrap()] {
                 let text = number.to_string().into();
                 udp.push(Datagram { to, text });
             }

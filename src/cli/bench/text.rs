@@ -161,15 +161,15 @@ fn client_text(report: &Report) -> Option<String> {
 fn rounds_text(rounds: &[Round]) -> Option<String> {
     let connected = rounds.iter().map(|round| round.connected_ms);
     let connected = connected.fold(0.0, f64::max);
-    let heard: Option<Vec<f64>> = rounds.iter().map(|round| round.answered_ms).collect();
-    let heard = heard.map(|all| all.into_iter().fold(0.0, f64::max));
+    let answered: Option<Vec<f64>> = rounds.iter().map(|round| round.answered_ms).collect();
+    let answered = answered.map(|all| all.into_iter().fold(0.0, f64::max));
     (!rounds.is_empty()).then(|| {
         format!(
             "  storms       {}: all connected within {}{}",
             rounds.len(),
             time(connected * 1e3),
-            heard.map_or(String::new(), |ms| format!(
-                ", all heard of within {}",
+            answered.map_or(String::new(), |ms| format!(
+                ", all answered of within {}",
                 time(ms * 1e3)
             ))
         )

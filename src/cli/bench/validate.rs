@@ -47,15 +47,15 @@ pub fn check(args: &BenchArgs, mode: Mode) -> Result<(), Failure> {
     for (flag, loads) in VALID_FOR {
         if given(flag) && !loads.contains(&mode) {
             let loads: Vec<&str> = loads.iter().map(|load| load.as_str()).collect();
-            let said = format!(
+            let text = format!(
                 "{flag} has no meaning for {}: it is for {}",
                 mode.as_str(),
                 loads.join(", ")
             );
             if !COMMON.contains(&flag) {
-                return Err(Failure::usage(said));
+                return Err(Failure::usage(text));
             }
-            eprintln!("anthill: {said}");
+            eprintln!("anthill: {text}");
         }
     }
     for (flag, needed, there) in [

@@ -344,16 +344,19 @@ mod tests {
     }
 
     #[test]
-    fn when_it_was_heard_of_is_never_told_too_early_nor_a_millisecond_too_late() {
-        // Also where the milliseconds outgrow what a pulse holds of them.
+    fn last_seen_is_exact_to_a_millisecond() {
+        // Also where the milliseconds exceed the range of a pulse.
         for start in [0, 1, 999_999, (u64::from(u32::MAX) - 1) * 1_000_000 + 1] {
             let mut sessions = opened(Instant::ZERO);
-            let heard = Instant::from_nanos(start);
-            assert!(sessions.touch(CONN, heard));
+            let touched = Instant::from_nanos(start);
+            assert!(sessions.touch(CONN, touched));
             for later in [0, 1, 5_000_000, 86_400_000_000_000] {
-                let told = sessions.last(CONN.slot, heard + Span::from_nanos(later));
-                assert!(told >= heard, "{start} {later}");
-                assert!(told.since(heard) < Span::from_millis(1), "{start} {later}");
+                let last = sessions.last(CONN.slot, touched + Span::from_nanos(later));
+                assert!(last >= touched, "{start} {later}");
+                assert!(
+                    last.since(touched) < Span::from_millis(1),
+                    "{start} {later}"
+                );
             }
         }
     }

@@ -109,8 +109,8 @@ impl Connections {
             let flags = table
                 .get(conn)
                 .map_or(Flags::default(), |entry| entry.flags);
-            let is_busy =
-                flags.has(Flags::CHALLENGED) || tls.is_some_and(|tls| tls.has_begun(conn));
+            let is_busy = flags.has(Flags::CHALLENGED)
+                || tls.is_some_and(|tls| tls.has_handshake_begun(conn));
             let ms = if is_busy {
                 UNPROVEN_BUSY_MS
             } else {

@@ -213,8 +213,8 @@ impl Open<'_> {
             return After::Stop(Stop::Budget);
         }
         self.keep_rest(reading);
-        let asked = reading.scratch.len().min(reading.budget.bytes);
-        let into = &mut reading.scratch[..asked];
+        let capacity = reading.scratch.len().min(reading.budget.bytes);
+        let into = &mut reading.scratch[..capacity];
         let (got, may_empty) = match self.tls {
             None => {
                 let got = self.entry.read(into);
@@ -240,7 +240,7 @@ impl Open<'_> {
                 self.stats.bytes_in += bytes as u64;
                 // A short read has emptied the socket, and the kernel reports more; but an end that
                 // it has reported already it does not report again.
-                reading.lost_data = bytes < asked && may_empty;
+                reading.lost_data = bytes < capacity && may_empty;
                 if reading.kept.is_empty() {
                     reading.unread = 0..bytes;
                     return After::Step(Next::Digest);

@@ -84,7 +84,7 @@ impl Wire {
 
     /// Returns the next result of the socket.
     pub(super) fn step(&mut self, buffer: &mut [u8]) -> Got {
-        let asked = buffer.len();
+        let capacity = buffer.len();
         let read = match &mut self.socket {
             Socket::Tcp(stream) if self.is_connecting => match is_connected(stream) {
                 Ok(false) => return Got::Nothing,
@@ -104,7 +104,7 @@ impl Wire {
             (Ok(bytes), Socket::Udp(_)) => Got::Bytes { bytes, more: false },
             // A read that was cut short has emptied the socket, unless its end waits behind it.
             (Ok(bytes), Socket::Tcp(_)) => {
-                let more = bytes == asked || self.is_ending;
+                let more = bytes == capacity || self.is_ending;
                 Got::Bytes { bytes, more }
             }
             (Err(error), _) => match error.kind() {

@@ -21,11 +21,11 @@ pub(super) struct Channel {
     tls: ServerConnection,
     /// The connection it belongs to.
     pub(super) conn: ConnId,
-    /// The records that have come.
+    /// Record boundaries in the received bytes.
     records: Records,
-    /// Bytes of the handshake that have come.
-    shaken: usize,
-    /// The handshake is over and its outcome was handled.
+    /// Received bytes of the handshake.
+    handshake_bytes_read: usize,
+    /// The end of the handshake has been handled.
     is_known: bool,
     /// Era of the authorities that last accepted the peer's certificate: see [`Tls`](super::Tls).
     pub(super) era: u32,
@@ -51,7 +51,7 @@ impl Channel {
             tls,
             conn,
             records: Records::default(),
-            shaken: 0,
+            handshake_bytes_read: 0,
             is_known: false,
             era,
             expires: None,
@@ -98,7 +98,7 @@ impl Channel {
             budget.records = budget.records.saturating_sub(metered.ended);
             let taken = room - metered.bytes_max;
             budget.spend_bytes(taken);
-            self.shaken += if handshaking { taken } else { 0 };
+            self.handshake_bytes_read += if handshaking { taken } else { 0 };
             match read {
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -144,26 +144,26 @@ impl Channel {
         let _ = self.send(stream, &mut 0);
     }
 
-    /// Returns whether the handshake has ended since the last call.
-    pub(super) fn has_shaken_hands(&mut self) -> bool {
+    /// Returns true once, after the end of the handshake.
+    pub(super) fn take_handshake_end(&mut self) -> bool {
         let is_over = !self.tls.is_handshaking();
         is_over && !std::mem::replace(&mut self.is_known, true)
     }
 
     /// Returns whether the peer has begun a handshake.
-    pub(super) fn has_begun(&self) -> bool {
-        self.shaken > 0
+    pub(super) fn has_handshake_begun(&self) -> bool {
+        self.handshake_bytes_read > 0
     }
 
-    /// Received bytes of a handshake under way, a bound of the memory that it holds.
+    /// Received bytes of a handshake in progress, a bound of its memory.
     pub(super) fn handshake_bytes(&self) -> usize {
         match self.tls.is_handshaking() {
-            true => self.shaken,
+            true => self.handshake_bytes_read,
             false => 0,
         }
     }
 
-    /// Returns whether the handshake is over, and has been handled.
+    /// Returns whether the end of the handshake has been handled.
     pub(super) fn is_known(&self) -> bool {
         self.is_known
     }

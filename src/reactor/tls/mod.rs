@@ -201,9 +201,13 @@ impl Tls {
     }
 
     /// Returns whether the peer has begun a handshake.
-    pub fn has_begun(&self, conn: ConnId) -> bool {
+    pub fn has_handshake_begun(&self, conn: ConnId) -> bool {
         let channel = self.channels.get(conn.slot as usize);
-        channel.is_some_and(|channel| channel.as_ref().is_some_and(|one| one.has_begun()))
+        channel.is_some_and(|channel| {
+            channel
+                .as_ref()
+                .is_some_and(|one| one.has_handshake_begun())
+        })
     }
 
     pub fn end(&mut self, conn: ConnId, stream: &mut TcpStream) {
@@ -216,7 +220,7 @@ impl Tls {
     /// the certificate is missing or no longer accepted.
     pub fn name(&mut self, conn: ConnId, wall: UnixMs) -> Option<Result<String, String>> {
         let channel = self.channels.get_mut(conn.slot as usize)?.as_mut()?;
-        if !channel.has_shaken_hands() {
+        if !channel.take_handshake_end() {
             return None;
         }
         let clients = self.settings.clients.as_ref()?;
