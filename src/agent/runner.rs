@@ -6,10 +6,11 @@
 //!    └── Finished ───┘  └ its end (pidfd) · its time · the order to stop
 //! ```
 //!
-//! A command has ended when its own process has: background processes may keep the pipe open and
-//! are not awaited. At its time limit, or when the agent stops, all of its processes are ended,
-//! also those that have left its process group: see `agent::tree`. Every step of that has a bound,
-//! so neither a command nor a process that holds its pipe open can keep the runner.
+//! A command has ended when its own process has ended. Background processes may keep the pipe open
+//! and are not waited for. At its time limit, or when the agent stops, all processes of a command
+//! are ended, including those that have left its process group: see `agent::tree`. Each step of
+//! that has a bound, so that neither a command nor a process with an open pipe can block the
+//! runner.
 
 mod watch;
 
@@ -109,7 +110,7 @@ impl Runner {
         }
     }
 
-    /// A command that has ended.
+    /// Returns the result of an ended command.
     pub fn finished(&self) -> Option<Finished> {
         self.results.try_recv().ok()
     }
@@ -277,11 +278,11 @@ fn spawn(job: &Job, state: &mut State) -> Result<Watched, Ended> {
             command.current_dir(cwd);
         }
         if let Some(Account { uid, gid }) = account {
-            // The groups of root are given up with it.
+            // The groups of root are dropped, too.
             command.uid(uid).gid(gid);
         }
-        // SAFETY: between fork and exec the closure only makes system calls that are safe in a signal
-        // handler; it takes no memory and no lock.
+        // SAFETY: between fork and exec the closure makes only async-signal-safe system calls; it
+        // allocates no memory and takes no lock.
         unsafe {
             command.pre_exec(move || join(procs.as_ref()));
         }
@@ -348,7 +349,7 @@ fn account_of(user: &str) -> Result<Option<Account>, String> {
 /// Runs in the new process before exec: joins the cgroup and begins a session.
 fn join(procs: Option<&File>) -> io::Result<()> {
     if let Some(procs) = procs {
-        // If that fails, its processes are found one by one.
+        // If that fails, the processes of the command are found one by one.
         let _ = rustix::io::write(procs, b"0");
     }
     rustix::process::setsid()?;

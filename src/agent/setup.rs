@@ -44,7 +44,7 @@ pub enum AgentError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The UDP port cannot be bound.
-    #[error("cannot take datagrams at {0}: {1}")]
+    #[error("cannot receive datagrams at {0}: {1}")]
     Bind(SocketAddr, io::Error),
     /// Another system error.
     #[error("cannot start: {0}")]

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 pub enum BenchError {
     /// The system allows fewer descriptors than the plan needs.
     #[error(
-        "--hosts {hosts} needs {needed} descriptors, and {limit} may be had: at most --hosts {room} \
+        "--hosts {hosts} needs {needed} descriptors, and the system allows {limit}: at most --hosts {room} \
          (raise the hard limit of open files, or run several at once)"
     )]
     Descriptors {
@@ -23,8 +23,8 @@ pub enum BenchError {
     },
     /// A server listens, but does not take hosts.
     #[error(
-        "the server at {server} takes no such hosts: {why} (its port for hosts is wanted; keys and TLS are \
-         not spoken here)"
+        "the server at {server} refuses these hosts: {why} (use its port for hosts; keys and TLS are \
+         not supported here)"
     )]
     Unfit {
         /// Its address.
@@ -48,7 +48,7 @@ pub enum BenchError {
         /// The system's error.
         error: io::Error,
     },
-    /// The floor is compared with a server whose process can be measured; this one's cannot.
+    /// The floor needs a server whose process can be measured; this server's process cannot.
     #[error("--floor compares a server on this machine with the floor: {0}")]
     Unseen(String),
     /// The system refuses a resource of the load generator itself.

@@ -352,7 +352,7 @@ impl Stage<'_> {
     fn sample(&self) -> Result<Sample, String> {
         let observed = self.observed.as_ref().map_err(Clone::clone)?;
         let pid = observed.pid();
-        let cannot = |error| format!("its process {pid} cannot be looked into: {error}");
+        let cannot = |error| format!("its process {pid} cannot be measured: {error}");
         observed.sample().map_err(cannot)
     }
 
@@ -392,9 +392,9 @@ impl Stage<'_> {
     /// Returns whether all established connections are lost.
     fn is_gone(&self) -> bool {
         let (tally, fleet) = (&self.fleet.tally, &self.fleet);
-        let nobody = fleet.live() == 0 && fleet.in_progress() == 0;
+        let is_empty = fleet.live() == 0 && fleet.in_progress() == 0;
         let gone = match self.plan.mode.connects_first() {
-            true => tally.lost > 0 && nobody,
+            true => tally.lost > 0 && is_empty,
             // A server that refuses for a while because it is full is not gone.
             false => {
                 let away = fleet
@@ -431,14 +431,14 @@ impl Stage<'_> {
                     .map_or("no connection", |last| &last.why)
             ),
         };
-        let nothing_said = self.plan.asked.replies && tally.answered == 0;
-        let hint = match nothing_said && self.plan.asked.rate_per_s > 0.0 {
-            true => ": it may demand a key or TLS, which are not spoken here",
+        let no_answers = self.plan.asked.replies && tally.answered == 0;
+        let hint = match no_answers && self.plan.asked.rate_per_s > 0.0 {
+            true => ": it may demand a key or TLS, which are not supported here",
             false => "",
         };
-        // A server that closes all connections need not have ended. One that ends closes some of
-        // them before its listener, and nothing reports when it closes that: an attempt to connect
-        // would only be queued there.
+        // A server that closes all connections need not have ended. A server that ends closes some
+        // of them before its listener. No event reports the end of the listener, and until then it
+        // queues a new connection.
         std::thread::sleep(DYING);
         match TcpStream::connect_timeout(&server, REACHED_WITHIN) {
             Ok(_) => format!("the {who} at {server} is still there, but {what}{hint}"),

@@ -37,7 +37,7 @@ impl Config {
             }
             let is_applied = match path {
                 "server.http_token_file" | "server.http_tokens" => has_tokens,
-                // A reload takes over other files; TLS begins or ends with the next start.
+                // A reload applies changed files; turning TLS on or off takes a restart.
                 "tls" | "server.http_tls" => !old.is_null() && !new.is_null(),
                 _ => key.is_reloaded,
             };

@@ -66,11 +66,11 @@ keys! {
         shown("list of networks", |v| read::list(v, read::network), |networks| read::networks_json(networks)),
         "Networks of load balancers, such as `10.0.0.0/8`. A connection to `server.tcp` from there must begin with a header of the PROXY protocol, version 2, within `heartbeat.first_message_s`; the header gives the host's address";
     "server.http_token_file" = server.http_token_file, RELOADED, or_null(plain("path", read::path)),
-        "File with the API's token, 16 to 1024 visible ASCII characters. Every path but `/healthz` then needs the token. A reload takes over another token; only a restart takes it away";
+        "File with the API's token, 16 to 1024 visible ASCII characters. Every path but `/healthz` then needs the token. A reload applies a changed token; removing it takes a restart";
     "server.http_tokens" = server.http_tokens, RELOADED, or_null(plain("path", read::path)),
-        "File with several tokens, each with a role: see [security](security.md#tokens). A reload takes over another file, and other tokens in it; only a restart takes the last token away";
+        "File with several tokens, each with a role: see [security](security.md#tokens). A reload applies a changed file; removing the last token takes a restart";
     "server.http_tls" = server.http_tls, RESTART, or_null(plain("`{\"cert\": FILE, \"key\": FILE}`, PEM", tls::read_http)),
-        "[TLS](tls.md#http) on `server.http`. A reload takes over other files; TLS begins or ends only with a restart";
+        "[TLS](tls.md#http) on `server.http`. A reload applies changed files; turning TLS on or off takes a restart";
     "server.http_write" = server.http_write, RELOADED, or_derived(word()),
         null "`token` where `auth` names keys or `tls` has `client_ca`, else `open`",
         "Requests that change something (all but GET and HEAD) while no token is set. `token` refuses them with 401; `open` accepts them from every process that can connect";
@@ -129,7 +129,7 @@ keys! {
         shown("`null`, `\"none\"`, `{\"keys_file\": FILE, \"plain_from\": [NETWORK…]}`", read::auth, read::auth_json),
         "Proof that hosts must give: see below. `\"none\"` lets the server listen beyond this machine although hosts need no key";
     "tls" = tls, RESTART, or_null(plain("`{\"cert\": FILE, \"key\": FILE, \"client_ca\": FILE or null}`, PEM", tls::read)),
-        "[TLS](tls.md) on `server.tcp`. With `client_ca` a host must show a certificate, and the certificate's name is its id. A reload takes over other files; TLS begins or ends only with a restart";
+        "[TLS](tls.md) on `server.tcp`. With `client_ca` a host must show a certificate, and the certificate's name is its id. A reload applies changed files; turning TLS on or off takes a restart";
     "instructions" = instructions, RELOADED, plain("name → command", read::instructions),
         "Commands known by name";
     "labels" = labels, RELOADED,

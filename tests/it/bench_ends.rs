@@ -245,7 +245,7 @@ fn a_refusing_server_is_not_called_away() {
     for (address, words, wanted) in [
         (&tcp, &[][..], "it refuses"),
         (&tcp, &["--plain"], "it may demand a key"),
-        (&http, &[], "takes no such hosts"),
+        (&http, &[], "refuses these hosts"),
     ] {
         let all = ["bench", "--hosts", "20", "--server", address];
         let mut program = program(home.path(), &[&all[..], words].concat());

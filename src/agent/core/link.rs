@@ -69,7 +69,7 @@ pub(super) struct Live {
     /// Facts that were last sent to the server.
     sent_facts: Option<Facts>,
     /// Requested books, by the number of the request.
-    pub(super) asked: Vec<(u64, String)>,
+    pub(super) requested_books: Vec<(u64, String)>,
     /// Reports in flight.
     pub(super) sent: Sent,
 }
@@ -210,7 +210,7 @@ impl Core {
         self.wait_to_reconnect(at, most, &format!("no connection to the server: {why}"), fx);
     }
 
-    /// Waits half of `most` to all of it before the next attempt to connect.
+    /// Waits between half of `most` and all of it before the next attempt to connect.
     fn wait_to_reconnect(&mut self, at: Moment, most: Span, why: &str, fx: &mut Vec<Effect>) {
         if let Some(keyed) = &mut self.keyed {
             keyed.forget();
@@ -275,8 +275,8 @@ impl Core {
         }
     }
 
-    /// Records progress of a long message. A server that reads it is alive, though its replies are
-    /// late.
+    /// Records that part of a long message was sent. A server that reads it is alive, even if its
+    /// replies are late.
     pub fn went_out(&mut self, at: Moment) {
         if let Link::Live(live) = &mut self.link {
             live.last_received = at.now;
@@ -346,7 +346,7 @@ impl Core {
             last_received: at.now,
             next_look: at.now + Span::from_secs(AGENT_LOOK_S),
             sent_facts: None,
-            asked: Vec::new(),
+            requested_books: Vec::new(),
             sent: Sent::default(),
         }));
         let seconds = interval.as_secs_f64();

@@ -193,7 +193,7 @@ impl Core {
     fn ask_for_book(&mut self, code: String, fx: &mut Vec<Effect>) {
         if let Link::Live(live) = &mut self.link {
             let seq = live.number();
-            live.asked.push((seq, code.clone()));
+            live.requested_books.push((seq, code.clone()));
             let task = code.into();
             self.say(Message::Book(Book { task }), Some(seq), fx);
         }
@@ -210,10 +210,14 @@ impl Core {
         let Link::Live(live) = &mut self.link else {
             return;
         };
-        let Some(place) = live.asked.iter().position(|(asked, _)| Some(*asked) == seq) else {
+        let Some(place) = live
+            .requested_books
+            .iter()
+            .position(|(asked, _)| Some(*asked) == seq)
+        else {
             return;
         };
-        let (_, code) = live.asked.swap_remove(place);
+        let (_, code) = live.requested_books.swap_remove(place);
         match word {
             Word::Book { task, mut commands } if task == code => {
                 // The highest priority first, equal ones as given.

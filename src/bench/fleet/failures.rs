@@ -9,7 +9,7 @@ use crate::bench::tally::Tally;
 pub struct Failure {
     /// Reason as text.
     pub why: String,
-    /// The peer had accepted it: a server that refuses, or another service.
+    /// The peer had accepted the connection: it is a server that refuses, or another service.
     pub reached: bool,
 }
 
@@ -41,7 +41,7 @@ impl Failures {
         let why = match error.kind() {
             ErrorKind::UnexpectedEof => "it closes the connection".to_owned(),
             ErrorKind::TimedOut => "no answer in time".to_owned(),
-            ErrorKind::InvalidData => "what it answers is no message to a host".to_owned(),
+            ErrorKind::InvalidData => "its answer is not a message for a host".to_owned(),
             _ => error.to_string(),
         };
         let failure = Failure {

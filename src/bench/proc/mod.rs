@@ -79,9 +79,7 @@ impl Observed {
             .find(|(_, path)| holds(path))
             .map(|(pid, _)| Self { pid })
             .ok_or_else(|| {
-                format!(
-                    "the process that listens at {server} cannot be looked into: run as its user"
-                )
+                format!("the process that listens at {server} cannot be measured: run as its user")
             })
     }
 

@@ -97,7 +97,7 @@ impl ServerUse {
     }
 }
 
-/// Growth of memory per connection; `None` if earlier memory had room for them.
+/// Growth of memory per connection; `None` if earlier free memory was enough.
 fn a_connection(before: u64, to: u64, held: u64) -> Option<f64> {
     let grown = to.checked_sub(before).filter(|grown| *grown > 0)?;
     (held > 0).then(|| grown as f64 / held as f64)

@@ -18,22 +18,22 @@ use crate::ids::{HostId, TaskKey};
 use crate::limits::{GROUP_OUTPUT_BYTES_MAX, GROUP_OUTPUTS_MAX, PAGE_TASK_HOSTS_MAX};
 use crate::store::op::{Found, FoundResult, Question, TaskState};
 
-/// A request that is under way.
+/// A request in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupsReading {
     key: TaskKey,
     command: Option<String>,
     /// Hosts of a task that is only in the store.
     stored: Option<Vec<(HostId, TaskState)>>,
-    /// Hosts asked for so far.
+    /// Number of hosts whose results have been requested.
     asked: usize,
-    /// Those of the present question.
+    /// The hosts of the current question.
     page: Vec<(HostId, TaskState)>,
     /// Places in `groups`, by exit status and digest.
     places: HashMap<(i32, String), usize>,
     groups: Vec<ResultGroup>,
     without: BTreeMap<&'static str, (TaskState, Vec<HostId>)>,
-    /// Groups whose output has been asked for.
+    /// Number of groups whose output has been requested.
     outputs: usize,
 }
 
@@ -151,7 +151,8 @@ impl Tasks {
         cx.respond(requester, Response::Groups(Box::new(view)));
     }
 
-    /// The next hosts of the task, with their states; empty at the end. None if it has gone.
+    /// The next hosts of the task, with their states; empty at the end. None if the task has left
+    /// the memory.
     fn next_hosts(&self, reading: &GroupsReading) -> Option<Vec<(HostId, TaskState)>> {
         let from = reading.asked;
         if let Some(hosts) = &reading.stored {

@@ -204,7 +204,7 @@ impl Web {
         }
     }
 
-    /// Replaces the certificate of later connections. TLS begins or ends only with a restart.
+    /// Replaces the certificate of later connections. Turning TLS on or off takes a restart.
     pub fn set_tls(&mut self, tls: Option<TlsSettings>) {
         if self.tls.is_some() && tls.is_some() {
             self.tls = tls;

@@ -88,7 +88,7 @@ struct Context {
 impl Context {
     /// The command that appends an event to the stream.
     fn append(&self, event: &StreamEvent<'_>) -> redis::Cmd {
-        // Room for most entries: fewer moves.
+        // Room for most entries, so that the buffer grows rarely.
         let mut xadd = redis::Cmd::with_capacity(20, 192);
         xadd.arg("XADD").arg(schema::EVENTS).arg("MAXLEN").arg("~");
         xadd.arg(STREAM_ENTRIES_MAX).arg("*");
@@ -111,16 +111,16 @@ pub struct RedisStore {
     link: Option<Link>,
     /// Primaries of a Cluster at the last connection.
     known: Vec<(String, u16)>,
-    /// Number of failed attempts to connect. One server may be cut off from the others and give old
-    /// answers, so that each attempt begins with another.
+    /// Number of failed attempts to connect. Each attempt begins with another server, since one may
+    /// be cut off from the others and give old answers.
     failures: usize,
     /// Counts of connections that have ended.
     redirects: Redirects,
     lease: lease::LeaseHolder,
-    /// Reports whose write was interrupted: their lists may be written and their event not. By host
+    /// Reports with an interrupted write: their lists may be written, but not their event. By host
     /// and number of the event.
     owed: HashSet<(HostId, u64)>,
-    /// Invalid host names found since the reading of all hosts began.
+    /// Invalid host names found since the start of the current reading of all hosts.
     strange_names: usize,
     /// Number of the oldest tasks that sweeps have examined.
     swept: usize,
@@ -139,7 +139,7 @@ impl RedisStore {
     /// A store that is not connected yet.
     ///
     /// # Panics
-    /// When the system has no randomness to give.
+    /// When the system gives no random number.
     #[must_use]
     pub fn new(address: RedisAddress, settings: Settings) -> Self {
         let timeout = settings.timeout.into();
@@ -175,8 +175,8 @@ impl RedisStore {
         }
     }
 
-    /// A store with the same address and settings, not connected, under the same lease: for a store
-    /// thread that restarts and must not take its own lease for a foreign one.
+    /// A store with the same address, settings and lease, not connected: for a store thread that
+    /// restarts. It must not take its own lease for a foreign one.
     #[must_use]
     pub fn again(&self) -> Self {
         let (address, context) = (self.address.clone(), self.context.clone());
@@ -211,7 +211,7 @@ impl RedisStore {
         done
     }
 
-    /// Sends one key a command from now on, if the error is that of a server of a Cluster.
+    /// Sends one key per command from now on, if the error is that of a server of a Cluster.
     fn learn(&mut self, error: &StoreError) {
         if matches!(error, StoreError::Unavailable(why) if why.starts_with(CROSSSLOT)) {
             self.context.keys_max = 1;

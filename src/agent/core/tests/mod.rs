@@ -1,4 +1,4 @@
-//! The core in conversation with a server that the test plays.
+//! Conversations of the core with a server that the test simulates.
 
 mod link;
 mod work;
@@ -141,7 +141,7 @@ impl Talk {
         self.with(|core, _, fx| core.finished(finished, fx));
     }
 
-    /// Every message sent since last looked, with its number.
+    /// Returns the messages sent since the last call, with their numbers.
     fn sent(&mut self) -> Vec<(String, Option<u64>)> {
         let framing = Framing {
             order: ByteOrder::Little,
@@ -169,7 +169,7 @@ impl Talk {
         self.sent().into_iter().map(|(words, _)| words).collect()
     }
 
-    /// Everything else since last looked, in short words; notes left out.
+    /// Returns all other effects since the last call in short words, without log lines.
     fn did(&mut self) -> Vec<String> {
         let done = std::mem::take(&mut self.fx);
         let words = done.iter().filter_map(|effect| match effect {
@@ -217,7 +217,7 @@ impl Talk {
         self.with(|core, _, fx| core.facts(Facts::default(), fx));
     }
 
-    /// Connected and welcome, and all that looked at.
+    /// Connects the agent, and drops the effects of that.
     fn live(mut self) -> Self {
         self.is_welcome();
         self.fx.clear();
@@ -239,7 +239,7 @@ impl Talk {
         self.replies(Flag::Book, seq, Word::Book { task, commands });
     }
 
-    /// The process is killed, and another is started over what it wrote down.
+    /// Kills the process and starts another one with the same journal.
     fn crashes(self) -> Self {
         start(settings(), self.journal)
     }

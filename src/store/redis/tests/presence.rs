@@ -185,7 +185,7 @@ fn inventory(name: &str, values: &[&str], addresses: &[&str]) -> Op {
 }
 
 #[test]
-fn the_lease_is_taken_renewed_watched_and_given_up() {
+fn a_lease_is_taken_renewed_and_released() {
     let server = RedisServer::start(&[]);
     let mut first = server.store(settings("n1"));
     let mut second = server.store(settings("n1"));
@@ -233,7 +233,7 @@ fn a_long_run_renews_the_lease() {
 }
 
 #[test]
-fn a_claim_fought_over_is_refused_for_a_minute() {
+fn a_contested_claim_is_refused_for_a_minute() {
     let server = RedisServer::start(&[]);
     let mut nodes = [server.store(settings("n1")), server.store(settings("n2"))];
     let connects = |store: &mut _, seq| settle(store, online("a", seq));
@@ -246,16 +246,16 @@ fn a_claim_fought_over_is_refused_for_a_minute() {
         );
     }
     let [one, two] = &mut nodes;
-    let told = events(one).len();
+    let before = events(one).len();
     assert_eq!(connects(one, 16), Settled::Contested { is_first: true });
     assert_eq!(connects(one, 17), Settled::Contested { is_first: false });
     assert_eq!(set(one, &schema::node_hosts("n1")), [""; 0]);
     assert_eq!(set(one, schema::EXISTS), ["a"]);
-    // The one that has it claims it as it likes.
+    // The node that holds the host can claim it again.
     assert_eq!(claim(two, "a", 18), 17);
     assert_eq!(settle(two, offline("a", 17, 19)), Settled::Released);
-    assert_eq!(claim(one, "a", 20), 18, "nobody's: nothing is fought over");
-    assert!(events(one).len() >= told);
+    assert_eq!(claim(one, "a", 20), 18, "free hosts are not contested");
+    assert!(events(one).len() >= before);
     let barred = field(one, &schema::host(&host("a")), "barred_until");
     assert!(barred.is_some());
 }
