@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use anthill::codec::message::{Ask, Incoming, Message};
+use anthill::codec::message::{Incoming, Message, ReplyRequest};
 use anthill::codec::{ByteOrder, Framing, Order, Step, decode, emit, encode};
 use anthill::handlers::effect::{Effect, Effects};
 use anthill::handlers::{Core, Flow, Input, Moment, Rules};
@@ -56,7 +56,7 @@ fn main() {
     let mut frame = Vec::new();
     let incoming = Incoming {
         message: Message::Heartbeat,
-        ask: Ask {
+        ask: ReplyRequest {
             reply: true,
             seq: Some(123_456),
         },

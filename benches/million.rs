@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant as Clock};
 
-use anthill::codec::message::{Ask, Incoming, Message};
+use anthill::codec::message::{Incoming, Message, ReplyRequest};
 use anthill::handlers::effect::Effects;
 use anthill::handlers::{Core, Flow, Input, Moment, Rules};
 use anthill::ids::ConnId;
@@ -69,7 +69,7 @@ fn connection(host: u32) -> ConnId {
 fn beat(core: &mut Core, host: u32, at: Moment, fx: &mut Effects) {
     let incoming = Incoming {
         message: Message::Heartbeat,
-        ask: Ask::default(),
+        ask: ReplyRequest::default(),
     };
     let conn = connection(host);
     let flow = core.handle(at, Input::Message { conn, incoming }, fx);

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use anthill::codec::message::{Ask, Incoming, Message};
+use anthill::codec::message::{Incoming, Message, ReplyRequest};
 use anthill::handlers::effect::Effects;
 use anthill::handlers::view::Filter;
 use anthill::handlers::{Core, Flow, Input, Moment, Rules};
@@ -42,7 +42,7 @@ fn connection(host: u32) -> ConnId {
 fn beat(core: &mut Core, host: u32, fx: &mut Effects) {
     let incoming = Incoming {
         message: Message::Heartbeat,
-        ask: Ask::default(),
+        ask: ReplyRequest::default(),
     };
     let conn = connection(host);
     let flow = core.handle(AT, Input::Message { conn, incoming }, fx);

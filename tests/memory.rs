@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use anthill::codec::message::{Ask, Flag, FromServer, Incoming, Message, Reply, Word};
+use anthill::codec::message::{Flag, FromServer, Incoming, Message, Reply, ReplyRequest, Word};
 use anthill::codec::{ByteOrder, Framing, Order, ServerStep, Step};
 use anthill::codec::{decode, decode_from_server, emit};
 use anthill::handlers::effect::Effects;
@@ -93,7 +93,7 @@ fn beat(core: &mut Core, at: Moment, fx: &mut Effects) {
     for slot in 0..HOSTS {
         let incoming = Incoming {
             message: Message::Heartbeat,
-            ask: Ask::default(),
+            ask: ReplyRequest::default(),
         };
         let generation = 0;
         let conn = ConnId { slot, generation };

@@ -17,7 +17,7 @@ use super::pacer::Pacer;
 use super::report::{Datagrams, DispatchReport, StepTimes};
 use super::tally::Times;
 use super::trial::{PROGRESS_INTERVAL, Stage};
-use crate::codec::message::{Answer, Ask, Incoming, Message, Phase, Progress, ResultCode};
+use crate::codec::message::{Answer, Incoming, Message, Phase, Progress, ReplyRequest, ResultCode};
 use crate::limits::BENCH_WAIT_S_MAX;
 use crate::time::{Instant, Span};
 
@@ -202,7 +202,7 @@ impl Stage<'_> {
             _ => return,
         };
         if let Some(message) = next.and_then(|step| work.message(step)) {
-            let reply = Ask {
+            let reply = ReplyRequest {
                 reply: true,
                 seq: None,
             };

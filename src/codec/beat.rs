@@ -7,13 +7,13 @@
 //!
 //! This parser rejects nothing. Any other spelling, valid or not, is left to the full parser.
 
-use super::message::Ask;
+use super::message::ReplyRequest;
 
 /// Digits of a number that is surely within its range.
 const DIGITS_MAX: usize = 15;
 
 /// Returns the requested reply, if `body` is a heartbeat in its usual spelling.
-pub(super) fn read(body: &[u8]) -> Option<Ask> {
+pub(super) fn read(body: &[u8]) -> Option<ReplyRequest> {
     let mut rest = value(body.strip_prefix(b"{")?, b"\"flag\":")?;
     rest = rest.strip_prefix(b"\"ADH18\"")?;
     let (mut phase, mut alive, mut reply, mut seq) = (false, false, false, None);
@@ -39,7 +39,7 @@ pub(super) fn read(body: &[u8]) -> Option<Ask> {
             _ => {}
         }
     }
-    (alive && rest == b"}").then_some(Ask { reply, seq })
+    (alive && rest == b"}").then_some(ReplyRequest { reply, seq })
 }
 
 /// Returns the bytes behind `name`.
@@ -93,7 +93,11 @@ mod tests {
                 Some(999_999_999_999_999),
             ),
         ] {
-            assert_eq!(read(body.as_bytes()), Some(Ask { reply, seq }), "{body}");
+            assert_eq!(
+                read(body.as_bytes()),
+                Some(ReplyRequest { reply, seq }),
+                "{body}"
+            );
         }
     }
 

@@ -7,7 +7,7 @@
 use byteorder::{BigEndian, ByteOrder as _, LittleEndian};
 
 use super::error::{Abnormal, DecodeError};
-use super::message::{Answer, Ask, FromServer, Incoming, Message, Push, Reply, Word};
+use super::message::{Answer, FromServer, Incoming, Message, Push, Reply, ReplyRequest, Word};
 use super::{from_server, json, slash, write};
 use crate::keys::{Open, Seal, TAG_BYTES};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
@@ -229,7 +229,7 @@ fn length(
 }
 
 fn got(message: Message<'_>, used: usize) -> Step<'_> {
-    let ask = Ask::default();
+    let ask = ReplyRequest::default();
     Step::Got {
         incoming: Incoming { message, ask },
         used,

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::beat;
 use super::error::{Abnormal, DecodeError, excerpt};
 use super::message::{
-    Answer, Ask, Book, ClaimedLabels, Hello, Incoming, Inventory, Message, Phase, Progress,
+    Answer, Book, ClaimedLabels, Hello, Incoming, Inventory, Message, Phase, Progress, ReplyRequest,
 };
 use super::message::{Datagram, Flag, KeyedHello, Over, ResultCode, ResultHeader, Signature};
 use super::target::is_label_text;
@@ -308,10 +308,10 @@ impl<'a> Members<'a> {
         DecodeError::new(Abnormal::Flag(excerpt(code)), offset)
     }
 
-    fn ask(&self) -> Result<Ask, DecodeError> {
+    fn ask(&self) -> Result<ReplyRequest, DecodeError> {
         let reply = self.bool(Name::Reply)?;
         let seq = self.seq()?;
-        Ok(Ask { reply, seq })
+        Ok(ReplyRequest { reply, seq })
     }
 
     pub(super) fn seq(&self) -> Result<Option<u64>, DecodeError> {

@@ -13,12 +13,12 @@ pub struct Incoming<'a> {
     /// The message.
     pub message: Message<'a>,
     /// The requested reply and its number.
-    pub ask: Ask,
+    pub ask: ReplyRequest,
 }
 
-/// The requested reply. Old clients request none.
+/// Request for a reply, as part of a message. Old clients request none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ask {
+pub struct ReplyRequest {
     /// `"reply":true` was present.
     pub reply: bool,
     /// The sender's own `"seq"`, echoed in the reply.

@@ -3,7 +3,9 @@
 
 use std::io::Write;
 
-use super::message::{Answer, Ask, Hello, Incoming, Inventory, Message, Over, Phase, Progress};
+use super::message::{
+    Answer, Hello, Incoming, Inventory, Message, Over, Phase, Progress, ReplyRequest,
+};
 use super::message::{Flag, Push, Reply, ResultHeader, Word};
 use crate::keys::{Hex, KEY_BYTES};
 use crate::limits::REFUSAL_CHARS_MAX;
@@ -108,7 +110,7 @@ pub(super) fn incoming(incoming: &Incoming<'_>, out: &mut Vec<u8>) {
         Message::Book(message) => object.text("taskId", &message.task),
         Message::Result(message) => result(message, &mut object),
     }
-    let Ask { reply, seq } = incoming.ask;
+    let ReplyRequest { reply, seq } = incoming.ask;
     if reply {
         object.plain("reply", true);
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::codec::message::{Ask, Flag, Message, Reply, Word};
+use crate::codec::message::{Flag, Message, Reply, ReplyRequest, Word};
 use crate::ids::{ConnId, HostId};
 use crate::keys::Access;
 use crate::limits::PAGE_SCAN_MAX;
@@ -169,7 +169,7 @@ impl Core {
 
     /// Handles a heartbeat of a known host: nearly all messages are this. It touches the session's
     /// pulse and one bit of the outbox.
-    fn heartbeat(&mut self, at: Moment, conn: ConnId, ask: Ask, fx: &mut Effects) {
+    fn heartbeat(&mut self, at: Moment, conn: ConnId, ask: ReplyRequest, fx: &mut Effects) {
         if ask.reply {
             let reply = Reply {
                 flag: Flag::Heartbeat,

@@ -53,7 +53,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::message::{Ask, Flag, Phase};
+use crate::codec::message::{Flag, Phase, ReplyRequest};
 use crate::ids::{ConnId, HostId, HostRef, TaskKey};
 use crate::time::UnixMs;
 
@@ -367,7 +367,7 @@ pub struct Origin {
     /// Its code.
     pub flag: Flag,
     /// The requested reply.
-    pub ask: Ask,
+    pub ask: ReplyRequest,
     /// Bytes that it counts of the room for reports.
     pub bytes: u32,
 }

@@ -9,7 +9,7 @@ use anthill::agent::Allow;
 use anthill::agent::core::{Core, Effect, Facts, Finished, Moment, Settings};
 use anthill::agent::memory::{Memory, Record};
 use anthill::codec::message::{
-    Answer, Ask, Incoming, Inventory, Message, Phase, Progress, ResultCode,
+    Answer, Incoming, Inventory, Message, Phase, Progress, ReplyRequest, ResultCode,
 };
 use anthill::codec::{Order, encode};
 use anthill::time::{Instant, Span, UnixMs};
@@ -512,7 +512,7 @@ impl Host {
     /// A plain host says something, and wants nothing back.
     fn say(&mut self, message: Message<'_>, around: &mut Around<'_>) {
         let mut bytes = Vec::new();
-        let ask = Ask::default();
+        let ask = ReplyRequest::default();
         let order = if self.place.is_multiple_of(2) {
             Order::Little
         } else {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 
-use anthill::codec::message::{Ask, Flag, Hello, Incoming, Message, Word};
+use anthill::codec::message::{Flag, Hello, Incoming, Message, ReplyRequest, Word};
 use anthill::codec::{Abnormal, DecodeError};
 use anthill::handlers::effect::{Effect, Effects, EventKind};
 use anthill::handlers::view::Filter;
@@ -209,7 +209,7 @@ impl Takeovers {
             let own = session.peer.ip().to_string();
             session.host.get_or_insert(named.unwrap_or(own));
         }
-        let ask = Ask {
+        let ask = ReplyRequest {
             reply: true,
             seq: Some(1),
         };

@@ -8,8 +8,8 @@ use super::keyed::Keyed;
 use super::reports::Sent;
 use super::{Core, Effect, Facts, Moment, note};
 use crate::codec::message::{
-    Answer, Ask, Flag, FromServer, Hello, Incoming, Inventory, Message, Push, Reply, ResultCode,
-    Word,
+    Answer, Flag, FromServer, Hello, Incoming, Inventory, Message, Push, Reply, ReplyRequest,
+    ResultCode, Word,
 };
 use crate::codec::{
     ByteOrder, FrameTooLong, Framing, Order, ServerStep, decode_from_server,
@@ -463,7 +463,7 @@ pub(super) fn send(
     seq: Option<u64>,
     fx: &mut Vec<Effect>,
 ) -> bool {
-    let ask = Ask {
+    let ask = ReplyRequest {
         reply: seq.is_some(),
         seq,
     };

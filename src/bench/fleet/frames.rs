@@ -1,6 +1,6 @@
 //! Frames of the hosts.
 
-use crate::codec::message::{Ask, Hello, Incoming, Message};
+use crate::codec::message::{Hello, Incoming, Message, ReplyRequest};
 use crate::codec::{ByteOrder, Framing};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 
@@ -14,7 +14,7 @@ pub(super) fn heartbeat(seq: Option<u64>) -> Incoming<'static> {
     let reply = seq.is_some();
     Incoming {
         message: Message::Heartbeat,
-        ask: Ask { reply, seq },
+        ask: ReplyRequest { reply, seq },
     }
 }
 
@@ -28,7 +28,7 @@ pub(super) fn hello(id: &str, udp: Option<u16>, push: bool) -> Incoming<'_> {
     };
     Incoming {
         message: Message::Hello(hello),
-        ask: Ask::default(),
+        ask: ReplyRequest::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bounds of a body: lengths, members, depth, and bodies made to take long.
 
 use super::super::fuzzing::read_in_pieces;
-use super::super::message::{Answer, Ask, Incoming, Message, ResultCode};
+use super::super::message::{Answer, Incoming, Message, ReplyRequest, ResultCode};
 use super::super::*;
 use super::{AUTO, frame, step};
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES, NESTING_DEPTH_MAX};
@@ -84,7 +84,7 @@ fn the_largest_frame_is_read_and_emitted() {
             code: ResultCode::Received,
             task: Some("x".repeat(padding).into()),
         }),
-        ask: Ask::default(),
+        ask: ReplyRequest::default(),
     };
     let around = r#"{"flag":"ADH33","RCC":1,"taskId":""}"#.len();
     let mut frame = Vec::new();
@@ -400,7 +400,7 @@ fn members_may_come_in_any_shape_that_is_allowed() {
     ] {
         let beat = Incoming {
             message: Message::Heartbeat,
-            ask: Ask::default(),
+            ask: ReplyRequest::default(),
         };
         assert_eq!(decode_body(body.as_bytes()), Ok(beat), "{body}");
     }

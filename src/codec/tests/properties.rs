@@ -105,7 +105,7 @@ fn incoming() -> impl Strategy<Value = Incoming<'static>> {
     let ask = (any::<bool>(), prop::option::of(0..=SEQ_MAX));
     (message, ask).prop_map(|(message, (reply, seq))| Incoming {
         message,
-        ask: Ask { reply, seq },
+        ask: ReplyRequest { reply, seq },
     })
 }
 
@@ -200,7 +200,7 @@ fn stream() -> impl Strategy<Value = (Vec<u8>, Vec<String>)> {
         let message = Message::Progress(progress);
         let incoming = Incoming {
             message,
-            ask: Ask::default(),
+            ask: ReplyRequest::default(),
         };
         (frame(length, text.as_bytes()), format!("{incoming:?}"))
     });

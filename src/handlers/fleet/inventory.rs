@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::codec::message::{Ask, Flag, Inventory, Word};
+use crate::codec::message::{Flag, Inventory, ReplyRequest, Word};
 use crate::handlers::context::Ctx;
 use crate::handlers::fleet::Fleet;
 use crate::handlers::fleet::host::Rest;
@@ -19,7 +19,7 @@ impl Fleet {
         conn: ConnId,
         slot: u32,
         inventory: &Inventory<'_>,
-        ask: Ask,
+        ask: ReplyRequest,
     ) -> bool {
         let values = inventory.values.iter().chain(&inventory.addresses);
         if values.map(|value| value.len()).sum::<usize>() > INVENTORY_BYTES_MAX {

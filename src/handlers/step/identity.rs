@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::codec::message::{Ask, Flag, Hello, Incoming, KeyedHello, Message, Signature, Word};
+use crate::codec::message::{
+    Flag, Hello, Incoming, KeyedHello, Message, ReplyRequest, Signature, Word,
+};
 use crate::codec::{Abnormal, DecodeError};
 use crate::handlers::Flow;
 use crate::handlers::auth::Proof;
@@ -76,7 +78,7 @@ impl Step<'_> {
     }
 
     /// Handles a hello: the first message of a connection, and the only one of its kind.
-    pub(super) fn hello(&mut self, conn: ConnId, hello: &Hello<'_>, ask: Ask) {
+    pub(super) fn hello(&mut self, conn: ConnId, hello: &Hello<'_>, ask: ReplyRequest) {
         let Some(session) = self.fleet.session(conn) else {
             return;
         };
@@ -94,7 +96,7 @@ impl Step<'_> {
     }
 
     /// Refuses a hello, and closes its connection.
-    pub(super) fn refuse_hello(&mut self, conn: ConnId, ask: Ask, why: &str) {
+    pub(super) fn refuse_hello(&mut self, conn: ConnId, ask: ReplyRequest, why: &str) {
         self.cx.stats.refused_hellos += 1;
         let word = Word::Refused(why.to_owned());
         self.cx.reply(conn, Flag::Hello, ask.seq, word);
@@ -102,7 +104,7 @@ impl Step<'_> {
     }
 
     /// Answers a hello with a key by a challenge, whatever host and key it names.
-    pub(super) fn challenge(&mut self, conn: ConnId, keyed: &KeyedHello<'_>, ask: Ask) {
+    pub(super) fn challenge(&mut self, conn: ConnId, keyed: &KeyedHello<'_>, ask: ReplyRequest) {
         if !self.auth.has_keys() {
             return self.refuse_hello(conn, ask, "this server has no keys");
         }
@@ -119,7 +121,7 @@ impl Step<'_> {
     }
 
     /// Handles a proof: a connection with the right key is the host that it named.
-    pub(super) fn proof(&mut self, conn: ConnId, proof: &str, ask: Ask) {
+    pub(super) fn proof(&mut self, conn: ConnId, proof: &str, ask: ReplyRequest) {
         let proved = match self.auth.prove(conn, proof) {
             Proof::NotAsked => return self.out_of_place(conn, "a proof"),
             Proof::Wrong { id, key } => {
@@ -204,7 +206,7 @@ impl Step<'_> {
 
     /// Makes `conn` the connection of the host that `hello` names. Returns the interval of its
     /// heartbeats in seconds.
-    fn welcome(&mut self, conn: ConnId, slot: u32, hello: &Hello<'_>, ask: Ask) -> f64 {
+    fn welcome(&mut self, conn: ConnId, slot: u32, hello: &Hello<'_>, ask: ReplyRequest) -> f64 {
         let boot = hello.boot.as_deref();
         if let Some(kind) = self.fleet.find_duplicate(&self.cx, conn, slot, boot) {
             let text = "another process with this id replaces its connection, which was still open";
@@ -331,7 +333,7 @@ impl Step<'_> {
         conn: ConnId,
         slot: u32,
         message: &Message<'_>,
-        ask: Ask,
+        ask: ReplyRequest,
     ) -> Option<Flow> {
         if self.names(slot, message)? {
             return None;
@@ -396,7 +398,9 @@ impl Step<'_> {
     fn take_datagram(&mut self, slot: u32, incoming: &Incoming<'_>) {
         let flow = match &incoming.message {
             Message::Heartbeat => Flow::Taken,
-            Message::Answer(answer) => self.answer(NO_CONNECTION, slot, answer, Ask::default()),
+            Message::Answer(answer) => {
+                self.answer(NO_CONNECTION, slot, answer, ReplyRequest::default())
+            }
             // Without room for its report an answer is lost, as datagrams are: it comes again.
             _ => Flow::Wait,
         };

@@ -14,7 +14,7 @@ pub(crate) use self::identity::NO_SUCH_TASK;
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::codec::message::{Ask, Incoming, Message, Word};
+use crate::codec::message::{Incoming, Message, ReplyRequest, Word};
 use crate::codec::{Abnormal, DecodeError};
 use crate::ids::{ConnId, HostId};
 use crate::store::op::{Outcome, Reason};
@@ -118,7 +118,7 @@ impl Step<'_> {
     }
 
     /// Handles a message that is no hello.
-    fn host_message(&mut self, conn: ConnId, message: Message<'_>, ask: Ask) -> Flow {
+    fn host_message(&mut self, conn: ConnId, message: Message<'_>, ask: ReplyRequest) -> Flow {
         let flag = message.flag();
         let Some(slot) = self.resolve_host(conn) else {
             return Flow::Taken;

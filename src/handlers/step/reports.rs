@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::codec::message::{Answer, Ask, Book, Flag, Phase, Progress, ResultCode, Word};
+use crate::codec::message::{Answer, Book, Flag, Phase, Progress, ReplyRequest, ResultCode, Word};
 use crate::handlers::Flow;
 use crate::handlers::effect::EventKind;
 use crate::handlers::fleet::host::Marks;
@@ -29,7 +29,7 @@ impl Step<'_> {
         conn: ConnId,
         slot: u32,
         progress: &Progress<'_>,
-        ask: Ask,
+        ask: ReplyRequest,
     ) -> Flow {
         let Some(key) = TaskKey::parse(&progress.code, &self.cx.rules.key_prefix) else {
             if ask.reply {
@@ -139,7 +139,7 @@ impl Step<'_> {
         flag: Flag,
         host: &HostId,
         key: &TaskKey,
-        ask: Ask,
+        ask: ReplyRequest,
     ) -> Flow {
         self.cx.stats.strays_refused += 1;
         let why = "too many reports on keys that this server never stored; try again in an hour";
@@ -158,7 +158,7 @@ impl Step<'_> {
 
     /// A report that changes nothing, since the host has ended with its task. Acknowledged as soon as
     /// what it repeats is kept for good.
-    pub(super) fn said_again(&mut self, conn: ConnId, flag: Flag, ask: Ask) -> Flow {
+    pub(super) fn said_again(&mut self, conn: ConnId, flag: Flag, ask: ReplyRequest) -> Flow {
         if !ask.reply {
             return Flow::Taken;
         }
@@ -255,7 +255,7 @@ impl Step<'_> {
         conn: ConnId,
         slot: u32,
         answer: &Answer<'_>,
-        ask: Ask,
+        ask: ReplyRequest,
     ) -> Flow {
         let Some(host) = self.fleet.host_mut(slot) else {
             return Flow::Taken;
@@ -352,7 +352,13 @@ impl Step<'_> {
 
     /// The book of a task of the tables that names the host. A question in itself, answered whether or
     /// not a reply was asked for. Waits while the store has not told yet which tasks there are.
-    pub(super) fn book(&mut self, conn: ConnId, slot: u32, book: &Book<'_>, ask: Ask) -> Flow {
+    pub(super) fn book(
+        &mut self,
+        conn: ConnId,
+        slot: u32,
+        book: &Book<'_>,
+        ask: ReplyRequest,
+    ) -> Flow {
         if self.cx.is_starting() {
             return self.hold(conn, slot, 0);
         }

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use sha2::Digest as _;
 
-use crate::codec::message::{Ask, Flag, ResultHeader, Word};
+use crate::codec::message::{Flag, ReplyRequest, ResultHeader, Word};
 use crate::codec::{Abnormal, DecodeError};
 use crate::handlers::Flow;
 use crate::handlers::effect::EventKind;
@@ -38,7 +38,7 @@ impl Step<'_> {
         conn: ConnId,
         slot: u32,
         header: &ResultHeader<'_>,
-        ask: Ask,
+        ask: ReplyRequest,
     ) -> Flow {
         let max = self.cx.rules.result_bytes;
         if header.size > max {

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::codec::message::{Ask, ResultHeader};
+use crate::codec::message::{ReplyRequest, ResultHeader};
 use crate::ids::{ConnId, Numbered};
 use crate::limits::{
     RESULT_BYTES_ADDRESS_MAX, RESULT_BYTES_HELD_MAX, RESULT_LOOK_MS, RESULT_PROGRESS_BYTES,
@@ -38,7 +38,7 @@ pub struct Payload {
     /// The command's output was longer.
     pub truncated: bool,
     /// The requested reply.
-    pub ask: Ask,
+    pub ask: ReplyRequest,
     /// Reason of its refusal; its bytes are then dropped as they arrive.
     pub refusal: Option<&'static str>,
     /// Its sender's address.
@@ -60,7 +60,7 @@ pub struct Payload {
 impl Payload {
     /// A result of which nothing has come, of `header`, from `address`.
     #[must_use]
-    pub fn new(header: &ResultHeader<'_>, slot: u32, address: IpAddr, ask: Ask) -> Self {
+    pub fn new(header: &ResultHeader<'_>, slot: u32, address: IpAddr, ask: ReplyRequest) -> Self {
         Self {
             slot,
             code: header.code.to_string(),

@@ -186,7 +186,7 @@ fn a_keyed_host_held_over_a_restart_takes_no_bare_datagram() {
         from: "10.0.0.1:6655".parse().unwrap(),
         incoming: Incoming {
             message: Message::Heartbeat,
-            ask: Ask::default(),
+            ask: ReplyRequest::default(),
         },
     });
     assert_eq!(world.core.stats().datagrams_refused, before + 1);

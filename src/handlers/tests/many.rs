@@ -153,7 +153,7 @@ fn a_host_that_comes_while_a_task_is_entered_is_sent_it_once() {
             ..Hello::default()
         };
         let message = Message::Hello(hello);
-        let ask = Ask {
+        let ask = ReplyRequest {
             reply: false,
             seq: None,
         };

@@ -23,7 +23,8 @@ use std::net::SocketAddr;
 use self::model::Model;
 use super::{Core, End, Flow, Input, Moment, Rules};
 use crate::codec::message::{
-    Answer, Ask, Hello, Incoming, Inventory, Message, Phase, Progress, Push, ResultCode, Word,
+    Answer, Hello, Incoming, Inventory, Message, Phase, Progress, Push, ReplyRequest, ResultCode,
+    Word,
 };
 use crate::codec::{Abnormal, DecodeError};
 use crate::handlers::effect::{Effect, Effects, EventKind};
@@ -264,7 +265,7 @@ impl World {
     }
 
     fn send(&mut self, conn: ConnId, message: Message<'_>, seq: Option<u64>) -> Flow {
-        let ask = Ask {
+        let ask = ReplyRequest {
             reply: seq.is_some(),
             seq,
         };

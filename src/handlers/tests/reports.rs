@@ -211,7 +211,7 @@ fn datagrams_are_believed_from_hosts_that_are_online_and_bring_nobody_online() {
     world.dispatch("AC1", &[]).unwrap();
     let datagram = |world: &mut World, from: &str, message: Message<'_>| {
         let from: SocketAddr = from.parse().unwrap();
-        let ask = Ask {
+        let ask = ReplyRequest {
             reply: true,
             seq: Some(1),
         };
@@ -262,7 +262,7 @@ fn a_heartbeat_by_datagram_puts_silence_off() {
         world.pass(TIMEOUT - 10);
         let incoming = Incoming {
             message: Message::Heartbeat,
-            ask: Ask::default(),
+            ask: ReplyRequest::default(),
         };
         let from = "10.0.0.1:6655".parse().unwrap();
         let _ = world.input(Input::Datagram { from, incoming });

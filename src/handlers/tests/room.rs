@@ -66,7 +66,7 @@ impl World {
             boot: None,
             ..Hello::default()
         };
-        let ask = Ask {
+        let ask = ReplyRequest {
             reply: true,
             seq: None,
         };

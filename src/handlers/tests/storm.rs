@@ -270,7 +270,7 @@ impl Storm {
 
     fn hand_in(&mut self, conn: ConnId, message: Message<'_>, seq: Option<u64>) -> Flow {
         let reply = seq.is_some();
-        let ask = Ask { reply, seq };
+        let ask = ReplyRequest { reply, seq };
         let incoming = Incoming { message, ask };
         let flow = self.world.input(Input::Message { conn, incoming });
         self.apply();

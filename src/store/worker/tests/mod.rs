@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
-use crate::codec::message::{Ask, Flag};
+use crate::codec::message::{Flag, ReplyRequest};
 use crate::ids::{ConnId, HostId};
 use crate::limits::STORE_LOOK_MS;
 use crate::store::StoreError;
@@ -22,7 +22,7 @@ fn report(n: u64) -> Op {
                 generation: 0,
             },
             flag: Flag::Progress,
-            ask: Ask::default(),
+            ask: ReplyRequest::default(),
             bytes: 100,
         });
     }
