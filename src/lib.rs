@@ -80,6 +80,8 @@ pub use config::{Config, ConfigError, Overrides};
 pub use handlers::effect::{AuditRecord, Event, EventKind};
 pub use handlers::view::Filter;
 pub use ids::HostId;
+#[doc(hidden)]
+pub use server::event_json;
 pub use server::{
     BindError, DispatchError, DispatchSource, Events, Handle, HandleError, Host, Ready, ServeError,
     Server, TaskState,

@@ -67,6 +67,7 @@ pub(crate) mod udp;
 pub(crate) mod wake;
 pub(crate) mod web;
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,6 +199,17 @@ impl Reactor {
     /// Returns whether the store has answered, or is known to be unavailable.
     pub fn has_tried_store(&self) -> bool {
         self.driver.core().store() != StoreView::Starting
+    }
+
+    /// Time until the next turn is due without an event.
+    pub fn next_turn(&self) -> Option<Duration> {
+        let timeout = self.poll_timeout(self.poller.now(), None);
+        timeout.map(Duration::from)
+    }
+
+    /// Descriptor that is readable while there are events.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
     }
 
     /// Hosts that are online now.

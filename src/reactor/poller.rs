@@ -1,6 +1,7 @@
 //! The wait: the kernel's events, the clocks, and the nap before a wait under dense traffic.
 
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use mio::{Events, Poll, Registry};
@@ -53,6 +54,12 @@ impl Poller {
 
     pub fn registry(&self) -> &Registry {
         self.poll.registry()
+    }
+
+    /// Descriptor of the poll.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the poll owns the descriptor and lives as long as the borrow.
+        unsafe { BorrowedFd::borrow_raw(self.poll.as_raw_fd()) }
     }
 
     pub fn clock(&self) -> Clock {

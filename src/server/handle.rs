@@ -12,6 +12,8 @@ use crossbeam_channel::{
 use super::assemble;
 use super::dispatch::{DispatchError, DispatchSource, new_task};
 use crate::config::Config;
+use crate::control::events;
+use crate::control::json::Json;
 use crate::handlers::effect::Event;
 use crate::handlers::request::{ErrorKind, Request, Response};
 use crate::handlers::view::Filter;
@@ -62,6 +64,13 @@ pub enum HandleError {
         "the server has not answered in time: does anyone run it, on another thread than this?"
     )]
     NoAnswer,
+}
+
+/// Returns an event as JSON, as `GET /v1/events` shows it.
+#[doc(hidden)]
+#[must_use]
+pub fn event_json(event: &Event, node: &str) -> String {
+    Json::object(|json| events::write(json, event, node))
 }
 
 impl Handle {

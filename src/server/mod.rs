@@ -17,6 +17,7 @@ mod preflight;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub use crate::reactor::error::{BindError, ServeError};
 pub use crate::reactor::request::Host;
 pub use crate::store::op::TaskState;
 pub use dispatch::{DispatchError, DispatchSource};
+#[doc(hidden)]
+pub use handle::event_json;
 pub use handle::{Events, Handle, HandleError};
 #[cfg(feature = "cli")]
 pub(crate) use preflight::preflight;
@@ -184,6 +187,17 @@ impl Server {
         self.reactor.has_tried_store()
     }
 
+    /// Returns the time after which a turn is due even without an event; zero: at once; `None`: no
+    /// turn is due. A loop of another program waits for that long on the descriptor of the server
+    /// ([`AsFd`]), and then calls [`turn`](Self::turn) with a zero limit.
+    #[must_use]
+    pub fn next_turn(&self) -> Option<Duration> {
+        match self.store {
+            Store::Running(_) => self.reactor.next_turn(),
+            Store::NotYet(..) | Store::Stopped => Some(Duration::ZERO),
+        }
+    }
+
     /// Hosts that are online now.
     #[cfg_attr(
         not(feature = "cli"),
@@ -277,6 +291,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop_store();
+    }
+}
+
+/// A descriptor that is readable while the server has events. It may be watched by another `epoll`
+/// or `poll`, and by nothing else: see [`Server::next_turn`].
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reactor.as_fd()
     }
 }
 
