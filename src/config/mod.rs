@@ -143,6 +143,9 @@ pub struct Server {
     pub http_write: HttpWrite,
     /// `coalesce_us`: longest wait of the loop for more input, in microseconds, 0 to 10000.
     pub coalesce_us: u64,
+    /// `turn_budget_us`: time of a turn after its wait, in microseconds, 100 to 100000. `null`: each
+    /// part of a turn has its usual slice.
+    pub turn_budget_us: Option<u64>,
 }
 
 /// HTTP requests that change something while no token is set.
@@ -172,6 +175,7 @@ impl Default for Server {
             http_tls: None,
             http_write: HttpWrite::Open,
             coalesce_us: 1_000,
+            turn_budget_us: None,
         }
     }
 }
@@ -209,6 +213,7 @@ impl fmt::Debug for Server {
             .field("http_tls", &self.http_tls)
             .field("http_write", &self.http_write)
             .field("coalesce_us", &self.coalesce_us)
+            .field("turn_budget_us", &self.turn_budget_us)
             .finish()
     }
 }

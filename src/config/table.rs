@@ -76,6 +76,8 @@ keys! {
         "Requests that change something (all but GET and HEAD) while no token is set. `token` refuses them with 401; `open` accepts them from every process that can connect";
     "server.coalesce_us" = server.coalesce_us, RELOADED, whole(0..=10_000),
         "Longest time in microseconds that dense traffic (16,000 events a second and more) waits to be read together";
+    "server.turn_budget_us" = server.turn_budget_us, RELOADED, or_null(whole(100..=100_000)), null "a slice of 300 for each part of a turn",
+        "Time in microseconds after which a turn of the loop only finishes what it has begun, for a program that [embeds the server](library.md#the-time-of-a-turn)";
     "heartbeat.timeout_s" = heartbeat.timeout, RELOADED, seconds(0.1..=DAY_S),
         "Silence after which a host is offline";
     "heartbeat.first_message_s" = heartbeat.first_message, RELOADED, seconds(0.1..=HOUR_S),

@@ -9,11 +9,11 @@ use mio::net::TcpStream;
 
 use super::Reactor;
 use super::connections::{Advance, Reading};
-use super::read_budget::{ReadBudget, Slice};
+use super::read_budget::ReadBudget;
 use crate::codec::{Abnormal, DecodeError, Framing};
 use crate::handlers::{End, Input, Moment};
 use crate::ids::ConnId;
-use crate::limits::READ_BUFFER_BYTES;
+use crate::limits::{READ_BUFFER_BYTES, TURN_SLICE_US};
 use crate::time::Instant;
 
 /// What all connections share for reading.
@@ -40,7 +40,7 @@ impl Reactor {
     /// Accepts connections, within the budget of a turn. Their bytes are reported by the next wait.
     pub(super) fn accept(&mut self, at: Moment) {
         self.listener.begin(at.now);
-        let mut slice = Slice::begin(self.poller.now());
+        let mut slice = self.budget.slice(TURN_SLICE_US, self.poller.now());
         let before = self.stats.accepted;
         while let Some((stream, peer)) = self.listener.accept(at.now, &mut self.stats) {
             if self.proxied.expects(peer.ip()) {

@@ -1,5 +1,6 @@
 //! Reload, stop and failure of the loop.
 
+use super::read_budget::TurnBudget;
 use super::settings::{Reload, Tuning};
 use super::{Reactor, ServeError};
 use crate::handlers::Moment;
@@ -71,6 +72,7 @@ impl Reactor {
         self.web.set_tls(http_tls);
         self.proxied.set_rules(proxy);
         self.poller.set_nap(tuning.coalesce);
+        self.budget = TurnBudget::new(tuning.turn_budget);
         self.reader.framing = tuning.framing;
         self.lifecycle.offline_on_shutdown = tuning.offline_on_shutdown;
     }

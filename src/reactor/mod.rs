@@ -83,7 +83,7 @@ use self::mailbox::{Mailbox, StoreEnds};
 use self::outbound::Outbound;
 use self::poller::{Poller, Woken};
 use self::proxy::Proxied;
-use self::read_budget::{ReadBudget, Slice};
+use self::read_budget::TurnBudget;
 use self::ready_queue::ReadQueue;
 use self::request::HandleRequest;
 use self::requesters::Requesters;
@@ -125,6 +125,7 @@ pub struct Reactor {
     /// Handles that wait for the core's answer.
     requesters: Requesters,
     schedule: Schedule,
+    budget: TurnBudget,
     lifecycle: Lifecycle,
     stats: ReactorStats,
 }
@@ -175,6 +176,7 @@ impl Reactor {
             proxied: Proxied::new(settings.proxy.clone()),
             requesters: Requesters::default(),
             schedule: Schedule::default(),
+            budget: TurnBudget::new(settings.tuning.turn_budget),
             lifecycle: Lifecycle::new(&settings.tuning),
             stats: ReactorStats::default(),
         };
@@ -239,6 +241,7 @@ impl Reactor {
         let timeout = self.poll_timeout(now, max);
         let mut woken = self.poller.wait(now, timeout, max, &mut self.stats)?;
         let at = self.poller.moment();
+        self.budget.begin(at.now);
         woken.complete &= self.read(at);
         self.mail(at);
         self.tick(woken, at);
@@ -284,9 +287,9 @@ impl Reactor {
         let (mut reported, mut ours) = (0, 0);
         let events = self.poller.take_events();
         self.connections.begin();
-        self.reader.budget = ReadBudget::among(
-            events.iter().count() + self.connections.waiting(ReadQueue::OverBudget),
-        );
+        self.reader.budget = self
+            .budget
+            .of_each(events.iter().count() + self.connections.waiting(ReadQueue::OverBudget));
         let mut behind = events.iter().skip(1);
         for event in &events {
             reported += 1;
@@ -342,6 +345,9 @@ impl Reactor {
             Readable::Now if self.answers_wait() && self.driver.core().owes_answer(conn) => {
                 self.connections.enqueue(conn, ReadQueue::Dispatched);
             }
+            Readable::Now if self.budget.stops_reading(|| self.poller.now()) => {
+                self.connections.requeue(conn);
+            }
             Readable::Now if !self.lifecycle.is_stopping() => self.serve(conn, at),
             Readable::Later => self.connections.requeue(conn),
             Readable::Now | Readable::No => {}
@@ -372,7 +378,7 @@ impl Reactor {
                 ReadQueue::Dispatched if self.udp.has_more() => TURN_SLICE_SENDING_US,
                 _ => TURN_SLICE_US,
             };
-            let mut slice = Slice::of(long, self.poller.now());
+            let mut slice = self.budget.slice(long, self.poller.now());
             while let Some(conn) = self.connections.next_of(queue) {
                 self.serve(conn, at);
                 if slice.is_over(|| self.poller.now()) {
@@ -388,7 +394,7 @@ impl Reactor {
             return;
         }
         // Each outcome may cause a reply: a batch of two thousand at once would delay every host.
-        let mut slice = Slice::begin(self.poller.now());
+        let mut slice = self.budget.slice(TURN_SLICE_US, self.poller.now());
         loop {
             if !self.driver.core().takes_outcomes() {
                 self.mailbox.leave();
@@ -568,7 +574,8 @@ impl Reactor {
                 started: self.poller.started(),
                 metrics: &sources,
             };
-            let mut slice = Slice::of(TURN_SLICE_US, self.poller.now()).at_least(1);
+            let slice = self.budget.slice(TURN_SLICE_US, self.poller.now());
+            let mut slice = slice.at_least(1);
             let goes_on = || !slice.is_over(|| self.poller.now());
             self.web
                 .run_ready(self.poller.registry(), &context, goes_on);

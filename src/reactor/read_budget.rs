@@ -3,9 +3,12 @@
 
 use crate::limits::{
     FRAMES_PER_TURN_ALL, FRAMES_PER_TURN_MAX, FRAMES_PER_TURN_MIN, READ_BYTES_PER_TURN_ALL,
-    READ_BYTES_PER_TURN_MAX, READ_BYTES_PER_TURN_MIN, TURN_SLICE_FEW, TURN_SLICE_US,
+    READ_BYTES_PER_TURN_MAX, READ_BYTES_PER_TURN_MIN, SENDS_PER_TURN_MAX, TURN_SLICE_FEW,
 };
 use crate::time::{Instant, Span};
+
+/// Usual time of a datagram or push, from the core to the kernel, in nanoseconds.
+const SEND_NS: u64 = 4_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadBudget {
@@ -53,13 +56,8 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// Begins a slice of usual length at `now`.
-    pub fn begin(now: Instant) -> Self {
-        Self::of(TURN_SLICE_US, now)
-    }
-
     /// Begins a slice of `us` microseconds at `now`.
-    pub fn of(us: u64, now: Instant) -> Self {
+    fn of(us: u64, now: Instant) -> Self {
         Self {
             end: now + Span::from_micros(us),
             few: TURN_SLICE_FEW,
@@ -79,6 +77,65 @@ impl Slice {
     }
 }
 
+/// Time that a turn may take after its wait. Without a limit each part of the turn has its usual
+/// slice; with one, the slices end with the limit, and only a few items of each part follow.
+#[derive(Clone, Copy, Debug)]
+pub struct TurnBudget {
+    limit: Option<Span>,
+    reading_end: Option<Instant>,
+    end: Option<Instant>,
+}
+
+impl TurnBudget {
+    pub fn new(limit: Option<Span>) -> Self {
+        Self {
+            limit,
+            reading_end: None,
+            end: None,
+        }
+    }
+
+    /// Begins a turn at `now`. Reported connections have half of it: the other parts need theirs.
+    pub fn begin(&mut self, now: Instant) {
+        if let Some(limit) = self.limit {
+            self.reading_end = Some(now + Span::from_nanos(limit.as_nanos() / 2));
+            self.end = Some(now + limit);
+        }
+    }
+
+    /// Returns whether no more of the reported connections are read in this turn.
+    pub fn stops_reading(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.reading_end.is_some_and(|end| now() >= end)
+    }
+
+    /// Returns whether the turn's time is over.
+    pub fn is_over(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.end.is_some_and(|end| now() >= end)
+    }
+
+    /// Begins a slice of `us` microseconds at `now`.
+    pub fn slice(&self, us: u64, now: Instant) -> Slice {
+        let mut slice = Slice::of(us, now);
+        slice.end = self.end.map_or(slice.end, |end| slice.end.min(end));
+        slice
+    }
+
+    /// Budget of each of `ready` connections.
+    pub fn of_each(&self, ready: usize) -> ReadBudget {
+        ReadBudget::among(match self.limit {
+            None => ready,
+            Some(_) => usize::MAX,
+        })
+    }
+
+    /// Datagrams and pushes to be sent in this turn.
+    pub fn sends(&self) -> usize {
+        let within = |limit: Span| limit.as_nanos() / SEND_NS;
+        let sends = self.limit.map_or(SENDS_PER_TURN_MAX as u64, within);
+        (sends as usize).clamp(FRAMES_PER_TURN_MIN, SENDS_PER_TURN_MAX)
+    }
+}
+
 impl Default for ReadBudget {
     fn default() -> Self {
         Self::among(1)
@@ -88,6 +145,7 @@ impl Default for ReadBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::TURN_SLICE_US;
 
     #[test]
     fn few_get_much_and_many_get_little() {
@@ -104,16 +162,40 @@ mod tests {
     fn a_slice_serves_a_few_at_least() {
         let begin = Instant::ZERO + Span::from_secs(1);
         let late = begin + Span::from_micros(TURN_SLICE_US);
-        let mut slice = Slice::begin(begin);
+        let mut slice = TurnBudget::new(None).slice(TURN_SLICE_US, begin);
         for _ in 1..TURN_SLICE_FEW {
             assert!(!slice.is_over(|| late));
         }
         assert!(slice.is_over(|| late));
-        let mut slice = Slice::begin(begin);
+        let mut slice = TurnBudget::new(None).slice(TURN_SLICE_US, begin);
         for _ in 0..10 * TURN_SLICE_FEW {
             assert!(!slice.is_over(|| begin));
         }
         assert!(slice.is_over(|| late));
+    }
+
+    #[test]
+    fn a_limit_ends_every_slice() {
+        let begin = Instant::ZERO + Span::from_secs(1);
+        let limit = Span::from_micros(200);
+        let mut budget = TurnBudget::new(Some(limit));
+        budget.begin(begin);
+        let half = begin + Span::from_micros(100);
+        assert!(!budget.stops_reading(|| begin));
+        assert!(budget.stops_reading(|| half));
+        assert!(!budget.is_over(|| half));
+        assert!(budget.is_over(|| begin + limit));
+        let mut slice = budget.slice(TURN_SLICE_US, half);
+        for _ in 1..TURN_SLICE_FEW {
+            assert!(!slice.is_over(|| begin + limit));
+        }
+        assert!(!slice.is_over(|| half));
+        assert!(slice.is_over(|| begin + limit));
+        assert_eq!(budget.sends(), 50);
+        assert_eq!(budget.of_each(1).frames, FRAMES_PER_TURN_MIN);
+        let unlimited = TurnBudget::new(None);
+        assert!(!unlimited.is_over(|| begin + Span::from_secs(9)));
+        assert_eq!(unlimited.sends(), SENDS_PER_TURN_MAX);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Tuning {
     pub framing: Framing,
     /// Longest nap under dense traffic.
     pub coalesce: Span,
+    /// Longest time of a turn, its wait excluded.
+    pub turn_budget: Option<Span>,
     /// All hosts go offline at a planned stop.
     pub offline_on_shutdown: bool,
 }

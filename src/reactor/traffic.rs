@@ -4,21 +4,26 @@ use std::net::SocketAddr;
 
 use crossbeam_channel::Sender;
 
-use super::read_budget::Slice;
 use super::requesters::WEB;
 use super::{Reactor, journal};
 use crate::codec::message::Datagram;
 use crate::codec::{Abnormal, decode_datagram};
 use crate::handlers::request::{ErrorKind, Request, Response};
 use crate::handlers::{Input, Moment};
-use crate::limits::{DATAGRAM_IN_BYTES_MAX, DATAGRAMS_PER_TURN_MAX, HOSTS_PER_STEP_MAX};
+use crate::limits::{
+    DATAGRAM_IN_BYTES_MAX, DATAGRAMS_PER_TURN_MAX, HOSTS_PER_STEP_MAX, TURN_SLICE_FEW,
+    TURN_SLICE_US,
+};
 
 impl Reactor {
     /// Receives datagrams, within the budget of a turn.
     pub(super) fn receive(&mut self, at: Moment) {
         let mut scratch = std::mem::take(&mut self.reader.scratch);
-        for _ in 0..DATAGRAMS_PER_TURN_MAX {
+        for received in 0..DATAGRAMS_PER_TURN_MAX {
             if !self.udp.is_pending() {
+                break;
+            }
+            if received >= TURN_SLICE_FEW as usize && self.budget.is_over(|| self.poller.now()) {
                 break;
             }
             if let Some((bytes, from)) = self.udp.receive(&mut scratch) {
@@ -107,7 +112,7 @@ impl Reactor {
             return;
         }
         let clock = self.poller.clock();
-        let mut slice = Slice::begin(clock.now()).at_least(1);
+        let mut slice = self.budget.slice(TURN_SLICE_US, clock.now()).at_least(1);
         // After a panic the job has left its queue: its requester is answered at its deadline.
         self.driver.guarded(
             format_args!("a request with many hosts"),
@@ -122,9 +127,9 @@ impl Reactor {
 
     /// Sends datagrams and pushes of the core, within the budget of a turn.
     pub(super) fn send(&mut self, at: Moment) {
-        let udp = &mut self.udp;
+        let (udp, max) = (&mut self.udp, self.budget.sends());
         self.driver
-            .with(|core, effects| udp.take_sends(core, at, effects));
+            .with(|core, effects| udp.take_sends(core, max, at, effects));
         self.apply(at);
         self.udp.flush(self.poller.registry(), &mut self.stats);
     }

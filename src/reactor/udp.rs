@@ -92,10 +92,10 @@ impl Udp {
         self.has_more
     }
 
-    /// Takes datagrams of the core, as far as there is room.
-    pub fn take_sends(&mut self, core: &mut Core, at: Moment, effects: &mut Effects) {
+    /// Takes at most `max` datagrams and pushes of the core, as far as there is room.
+    pub fn take_sends(&mut self, core: &mut Core, max: usize, at: Moment, effects: &mut Effects) {
         self.has_more = core.has_sends();
-        let room = self.room();
+        let room = self.room().min(max);
         if self.has_more && room > 0 {
             let mut taken = std::mem::take(&mut self.taken);
             self.has_more = core.take_sends(at, room, &mut taken, effects);

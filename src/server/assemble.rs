@@ -214,6 +214,7 @@ fn tuning(config: &Config) -> Tuning {
             limit: config.limits.frame_bytes,
         },
         coalesce: Span::from_micros(config.server.coalesce_us),
+        turn_budget: config.server.turn_budget_us.map(Span::from_micros),
         offline_on_shutdown: config.heartbeat.on_shutdown == OnShutdown::Offline,
     }
 }

@@ -43,6 +43,10 @@ fn a_wrong_value_is_named_with_what_it_may_be() {
             "server.http_token_file: \"\" is not a path".to_owned(),
         ),
         (
+            r#"{"server": {"turn_budget_us": 99}}"#,
+            "server.turn_budget_us: 99 is not a whole number from 100 to 100000".to_owned(),
+        ),
+        (
             r#"{"server": {"coalesce_us": 10001}}"#,
             "server.coalesce_us: 10001 is not a whole number from 0 to 10000".to_owned(),
         ),

@@ -113,7 +113,7 @@ fn every_key_is_read() {
         "server": {"name": "node-1", "tcp": "127.0.0.1:0", "udp": "[::1]:5", "http": "127.0.0.2:0",
                    "http_names": ["ants.example", "[::1]:80"], "http_token_file": null,
                    "http_tls": null, "http_tokens": null, "http_write": "token",
-                   "proxy_from": ["10.0.0.0/8", "fd00::1"], "coalesce_us": 0},
+                   "proxy_from": ["10.0.0.0/8", "fd00::1"], "coalesce_us": 0, "turn_budget_us": 500},
         "heartbeat": {"timeout_s": 2, "first_message_s": 0.5, "working_timeout_s": 90.25,
                       "tcp_keepalive_s": 1, "byte_order": "big", "on_shutdown": "offline"},
         "limits": {"connections": 10, "connections_per_ip": 3, "frame_bytes": 64, "result_bytes": 1},
@@ -140,6 +140,7 @@ fn every_key_is_read() {
     assert_eq!(balancers.collect::<Vec<_>>(), ["10.0.0.0/8", "fd00::1/128"]);
     assert_eq!(config.server.http_write, HttpWrite::Token);
     assert_eq!(config.server.coalesce_us, 0);
+    assert_eq!(config.server.turn_budget_us, Some(500));
     assert_eq!(config.heartbeat.timeout, Span::from_secs(2));
     assert_eq!(config.heartbeat.first_message, Span::from_millis(500));
     assert_eq!(config.heartbeat.working_timeout, Span::from_millis(90_250));

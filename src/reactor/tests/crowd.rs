@@ -104,6 +104,40 @@ fn newcomers_beyond_a_slice_wait_a_turn() {
 }
 
 #[test]
+fn a_turn_ends_with_its_budget() {
+    const COUNT: usize = 60;
+    let turns = |budget: Option<Span>| {
+        let mut rig = Rig::with(|settings, _| settings.tuning.turn_budget = budget);
+        let mut peers = newcomers(&mut rig, COUNT);
+        let mut sent = 0;
+        let mut most = 0;
+        // The second round comes from hosts that are known.
+        for _ in 0..2 {
+            for peer in &mut peers {
+                peer.send(&frame(BEAT));
+            }
+            sent += COUNT as u64;
+            let mut before = rig.reactor.stats.frames;
+            rig.until(|rig| {
+                let frames = rig.reactor.stats.frames;
+                most = most.max(frames - before);
+                before = frames;
+                frames == sent
+            });
+        }
+        most
+    };
+    // A microsecond is over before the second connection: what each part serves in any case remains.
+    let queues = ReadQueue::ALL.len() as u64;
+    let limited = turns(Some(Span::from_micros(1)));
+    assert!(
+        limited <= 1 + queues * u64::from(TURN_SLICE_FEW),
+        "{limited}"
+    );
+    assert!(turns(None) > limited);
+}
+
+#[test]
 fn half_a_message_proves_nothing() {
     let mut rig = Rig::new();
     let mut peers = newcomers(&mut rig, 2);

@@ -68,6 +68,7 @@ impl Rig {
                     limit: FRAME_BYTES_MAX,
                 },
                 coalesce: Span::ZERO,
+                turn_budget: None,
                 offline_on_shutdown: false,
             },
         };
