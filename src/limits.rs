@@ -626,6 +626,8 @@ pub const CLUSTER_REFRESH_S: u64 = 30;
 pub const CLUSTER_REFRESH_MS_MIN: u64 = 1_000;
 /// Host keys in one command to Redis, which serves no other client meanwhile.
 pub const REDIS_KEYS_MAX: usize = 64;
+/// Words that a Lua script passes to one command; Lua has room for some 8,000.
+pub const LUA_WORDS_MAX: usize = 1_000;
 /// Set members in one command to Redis.
 pub const REDIS_MEMBERS_MAX: usize = 1_000;
 /// Reports whose write was interrupted and whose event is raised when they are repeated. Beyond
@@ -712,6 +714,10 @@ pub const LOG_NICENESS: i32 = 10;
 pub const RECENT_S: u64 = 10;
 /// The same where a replica may take over without the last writes: under Sentinels and in a Cluster.
 pub const REPLICATED_RECENT_S: u64 = 30;
+/// Hosts whose lists in a task are cached. When there are more, all are read again.
+pub const PROGRESS_CACHE_ENTRIES_MAX: usize = 65_536;
+/// Memory of these lists, in bytes. Full likewise.
+pub const PROGRESS_CACHE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Milliseconds between two questions to the Sentinels whether the master is still the master. It
 /// must find a replaced one long before the replay buffer forgets what that one confirmed.
 pub const SENTINEL_WATCH_MS: u64 = 2_000;

@@ -24,6 +24,7 @@ const ON_A_KEY: &[&str] = &[
     "PERSIST $",
     "PEXPIRE $ 1000",
     "PTTL $",
+    "RPOP $ 1",
     "RPUSH $ x",
     "SADD $ x",
     "SCARD $",

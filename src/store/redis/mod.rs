@@ -22,6 +22,7 @@ macro_rules! cmd {
     }};
 }
 
+mod cache;
 mod cluster;
 mod commands;
 mod connection;
@@ -51,6 +52,7 @@ mod tests;
 
 use std::collections::HashSet;
 
+use self::cache::ProgressCache;
 use self::errors::CROSSSLOT;
 use self::link::Link;
 use self::load::query;
@@ -120,6 +122,8 @@ pub struct RedisStore {
     /// Reports with an interrupted write: their lists may be written, but not their event. By host
     /// and number of the event.
     owed: HashSet<(HostId, u64)>,
+    /// Lists of reports that this connection wrote.
+    cache: ProgressCache,
     /// Invalid host names found since the start of the current reading of all hosts.
     strange_names: usize,
     /// Number of the oldest tasks that sweeps have examined.
@@ -170,6 +174,7 @@ impl RedisStore {
             redirects: Redirects::default(),
             lease,
             owed: HashSet::new(),
+            cache: ProgressCache::default(),
             strange_names: 0,
             swept: 0,
         }
@@ -243,9 +248,11 @@ fn not_connected() -> StoreError {
 fn begin<'a>(
     context: &'a Context,
     owed: &HashSet<(HostId, u64)>,
+    cache: &'a ProgressCache,
     op: &'a Op,
 ) -> Box<dyn run::Job + 'a> {
     use facts::{answer, audit, counts, inventory, labels, outside, result, seen, states};
+    cache.before(op);
     match op {
         Op::Online(op) => Box::new(presence::Online::new(context, op)),
         Op::Offline(op) => Box::new(presence::Offline::new(context, op)),
@@ -259,7 +266,7 @@ fn begin<'a>(
         }),
         Op::Progress(op) => {
             let owed = !owed.is_empty() && owed.contains(&(op.host.clone(), op.stamp.seq));
-            Box::new(progress::Progress::new(context, op, owed))
+            Box::new(progress::Progress::new(context, op, owed, cache))
         }
         Op::Answer(op) => Box::new(move |step: &mut Step| answer(context, op, step)),
         Op::Result(op) => Box::new(move |step: &mut Step| result(context, op, step)),
@@ -282,6 +289,7 @@ impl Backend for RedisStore {
         let opened = Link::open(&self.address, known, self.failures, node, timeout);
         self.failures = self.failures.wrapping_add(usize::from(opened.is_err()));
         self.link = Some(opened?);
+        self.cache.clear();
         Ok(())
     }
 
@@ -385,9 +393,9 @@ impl Backend for RedisStore {
         let Some(mut link) = self.link.take() else {
             return Ran::stopped(0, not_connected());
         };
-        let (context, owed) = (&self.context, &self.owed);
+        let (context, owed, cache) = (&self.context, &self.owed, &self.cache);
         let progress = run::run(&mut link, context, &mut self.lease, ops, |op| {
-            begin(context, owed, op)
+            begin(context, owed, cache, op)
         });
         self.note_owed(ops, &progress);
         match &progress.error {

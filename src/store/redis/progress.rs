@@ -1,9 +1,13 @@
 //! Progress of a host in a task.
 //!
 //! ```text
-//!  look ──▶ complete ──▶ oncall ──▶ working, names of the lists, clean-up, event
+//!  look ──▶ complete ──▶ oncall ──▶ working, names of the lists, clean-up, event ──▶ cached
 //!   │       (script)     (script)
 //!   └─ no change: done
+//!
+//!  cached ──▶ working, event, and with finished commands the ends of both lists ──▶ cached
+//!    │                                                        (one script)
+//!    └─ another change, or the lists are not as cached: look
 //! ```
 //!
 //! A script merges each list on its one key, so that a repeated message, or an older one after a
@@ -17,6 +21,7 @@
 use redis::Cmd;
 
 use super::Context;
+use super::cache::{Known, ProgressCache};
 use super::errors::Fault;
 use super::facts::set_states;
 use super::run::{Job, StepResult};
@@ -24,7 +29,7 @@ use super::scripts::Script;
 use super::step::{Replies, Step};
 use crate::codec::message::Phase;
 use crate::ids::HostId;
-use crate::limits::{COMPLETE_BYTES_MAX, COMPLETE_COMMANDS_MAX, STRAY_WINDOW_S};
+use crate::limits::{COMPLETE_BYTES_MAX, COMPLETE_COMMANDS_MAX, LUA_WORDS_MAX, STRAY_WINDOW_S};
 use crate::store::events::StreamEvent;
 use crate::store::op::{self, TaskState};
 use crate::store::progress::{After, Before, merge};
@@ -35,6 +40,7 @@ use crate::store::schema;
 pub(super) struct Progress<'a> {
     context: &'a Context,
     op: &'a op::Progress,
+    cache: &'a ProgressCache,
     stage: ProgressStep,
     /// An earlier run was interrupted: the event may be missing although all else is written.
     owed: bool,
@@ -46,6 +52,8 @@ pub(super) struct Progress<'a> {
     stray: Option<bool>,
     /// Content of the keys that have been read.
     known: Before,
+    /// The host's state in the task was not a final one.
+    is_open: bool,
 }
 
 /// Step of the write.
@@ -56,25 +64,134 @@ enum ProgressStep {
     Complete,
     /// Merge the remaining commands.
     Oncall,
+    /// Write the ends of both cached lists, the running command and the event.
+    Advance(Advance),
     /// Write the host's fields and the event.
     Fields,
     /// Write only the host's state and the expiry.
     Renew,
 }
 
+/// Change of both lists at their ends.
+struct Advance {
+    /// Number of the last finished commands that are new.
+    added: usize,
+    /// Number of remaining commands that leave the end of the list.
+    removed: usize,
+}
+
 impl<'a> Progress<'a> {
     /// `owed`: an earlier run was interrupted, so the event may be missing.
-    pub(super) fn new(context: &'a Context, op: &'a op::Progress, owed: bool) -> Self {
-        Self {
+    pub(super) fn new(
+        context: &'a Context,
+        op: &'a op::Progress,
+        owed: bool,
+        cache: &'a ProgressCache,
+    ) -> Self {
+        let mut new = Self {
             context,
             op,
+            cache,
             stage: ProgressStep::Look,
             owed,
             room: COMPLETE_COMMANDS_MAX,
             has_book: false,
             stray: None,
             known: Before::default(),
+            is_open: false,
+        };
+        if let Some(known) = cache.take(&op.host, &op.key)
+            && new.is_usual()
+        {
+            (new.known, new.room) = (known.content, known.room);
+            (new.has_book, new.is_open) = (true, true);
+            new.stage = new.cached_step().unwrap_or(ProgressStep::Look);
         }
+        new
+    }
+
+    /// Returns whether the report changes only the host's lists in a task that is stored and open.
+    fn is_usual(&self) -> bool {
+        let op = self.op;
+        let plain = !self.owed && !op.unknown && !op.silent && op.state.is_none();
+        plain && !op.expires(false) && self.context.keys_max > 1
+    }
+
+    /// The step that writes the message over cached content, unless the keys must be read.
+    fn cached_step(&self) -> Option<ProgressStep> {
+        let (known, after) = (&self.known, self.merged());
+        let has_same_names = after.complete_named == known.complete_named
+            && after.oncall_named == known.oncall_named;
+        if after.done || !has_same_names || !after.changes(known) {
+            return None;
+        }
+        // Finished commands are only ever added.
+        let added = after.complete.len() - known.complete.len();
+        let removed = known.oncall.len().checked_sub(after.oncall.len())?;
+        if !known.oncall.starts_with(&after.oncall) || added + removed > LUA_WORDS_MAX {
+            return None;
+        }
+        Some(match added + removed {
+            0 => ProgressStep::Fields,
+            _ => ProgressStep::Advance(Advance { added, removed }),
+        })
+    }
+
+    fn write_advance(&self, advance: &Advance) -> Cmd {
+        let (op, after) = (self.op, self.merged());
+        let mut write = Script::Advance.on_each(4);
+        write
+            .arg(schema::complete(&op.key, &op.host))
+            .arg(schema::oncall(&op.key, &op.host))
+            .arg(schema::working(&op.key))
+            .arg(schema::EVENTS)
+            .arg(op.host.as_str());
+        match (&self.known.working, &after.working) {
+            (was, Some(is)) if was.as_ref() != Some(is) => write.arg("set").arg(is),
+            (Some(_), None) => write.arg("end").arg(""),
+            _ => write.arg("keep").arg(""),
+        };
+        let new = &after.complete[after.complete.len() - advance.added..];
+        let gone = &self.known.oncall[self.known.oncall.len() - advance.removed..];
+        write
+            .arg(advance.added)
+            .arg(after.complete.len())
+            .arg(advance.removed)
+            .arg(new);
+        gone.iter().rev().for_each(|command| {
+            write.arg(command);
+        });
+        let event = self.context.append(&StreamEvent::progress(op, false));
+        // After the name of the command and the key.
+        for word in event.args_iter().skip(2) {
+            if let redis::Arg::Simple(bytes) = word {
+                write.arg(bytes);
+            }
+        }
+        write
+    }
+
+    /// Caches what was written, if the host goes on with the task.
+    fn keep(&self) {
+        let after = self.merged();
+        let has_ended = after.done || !self.is_open || self.op.state.is_some_and(is_final);
+        let is_cached = self.has_book && self.stray.is_none() && self.context.keys_max > 1;
+        if has_ended || !is_cached {
+            return;
+        }
+        let content = Before {
+            complete: after.complete,
+            oncall: after.oncall,
+            working: after.working,
+            complete_named: after.complete_named,
+            oncall_named: after.oncall_named,
+        };
+        let known = Known {
+            key: self.op.key.clone(),
+            content,
+            room: self.room,
+        };
+        self.cache.put(&self.op.host, known);
     }
 
     fn look(&self, step: &mut Step) {
@@ -110,6 +227,7 @@ impl<'a> Progress<'a> {
             self.stray = Some(replies.int()? == 1);
         }
         let state = state.as_deref().and_then(TaskState::parse);
+        self.is_open = !state.is_some_and(is_final);
         let after = self.merged();
         Ok(if self.owed {
             Some(ProgressStep::Complete)
@@ -247,17 +365,18 @@ impl<'a> Progress<'a> {
 
 impl Job for Progress<'_> {
     fn encode(&mut self, step: &mut Step) {
-        match self.stage {
+        match &self.stage {
             ProgressStep::Look => self.look(step),
             ProgressStep::Complete => step.one(0, self.merge_complete()),
             ProgressStep::Oncall => step.one(0, self.merge_oncall()),
+            ProgressStep::Advance(advance) => step.one(0, self.write_advance(advance)),
             ProgressStep::Fields => self.write_fields(step),
             ProgressStep::Renew => self.conclude(self.merged().done, step),
         }
     }
 
     fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
-        let next = match self.stage {
+        let next = match &self.stage {
             ProgressStep::Look => self.looked(replies)?,
             ProgressStep::Complete => {
                 self.known.complete = replies.texts()?;
@@ -267,6 +386,10 @@ impl Job for Progress<'_> {
                 self.known.oncall = replies.texts()?;
                 Some(ProgressStep::Fields)
             }
+            ProgressStep::Advance(_) => match replies.int()? {
+                1 => None,
+                _ => Some(ProgressStep::Look),
+            },
             ProgressStep::Fields | ProgressStep::Renew => {
                 replies.rest_good()?;
                 None
@@ -277,7 +400,10 @@ impl Job for Progress<'_> {
                 self.stage = next;
                 StepResult::More
             }
-            None => StepResult::Written,
+            None => {
+                self.keep();
+                StepResult::Written
+            }
         })
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Script {
     Complete,
     /// Updates the remaining commands.
     Oncall,
+    /// Writes a report whose lists are known.
+    Advance,
     /// Deletes a field of a hash if it has a value.
     Ended,
     /// Checks, takes or renews the node's lease.
@@ -58,7 +60,7 @@ pub(super) enum Script {
 }
 
 /// Sources, in the order of the variants.
-const SOURCES: [&str; 24] = [
+const SOURCES: [&str; 25] = [
     include_str!("lua/claim.lua"),
     include_str!("lua/renew.lua"),
     include_str!("lua/release.lua"),
@@ -68,6 +70,7 @@ const SOURCES: [&str; 24] = [
     include_str!("lua/replace_list.lua"),
     include_str!("lua/complete.lua"),
     include_str!("lua/oncall.lua"),
+    include_str!("lua/advance.lua"),
     include_str!("lua/ended.lua"),
     include_str!("lua/lease.lua"),
     include_str!("lua/release_lease.lua"),
@@ -130,6 +133,7 @@ mod tests {
             (Script::ReplaceList, "Replaces a list"),
             (Script::Complete, "Adds finished commands"),
             (Script::Oncall, "Updates the remaining commands"),
+            (Script::Advance, "Writes a report whose lists"),
             (Script::Ended, "Deletes a field of a hash"),
             (Script::Lease, "Checks a node's lease"),
             (Script::ReleaseLease, "Gives up a node's lease"),

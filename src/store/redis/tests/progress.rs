@@ -123,3 +123,84 @@ fn a_missing_list_is_set_and_an_empty_one_dropped() {
         ["progress h working", "progress h done"]
     );
 }
+
+/// Redis commands that were run, with those in scripts.
+fn commands(server: &RedisServer) -> u64 {
+    let redis::Value::BulkString(stats) = server.say(&["INFO", "commandstats"]) else {
+        panic!("no statistics");
+    };
+    let text = String::from_utf8(stats).unwrap();
+    let calls = text.lines().filter_map(|line| {
+        let calls = line.split_once("calls=")?.1;
+        calls.split(',').next()?.parse::<u64>().ok()
+    });
+    calls.sum()
+}
+
+/// A whole task: each command begins and ends.
+fn long_life(names: &[String]) -> Vec<Op> {
+    let mut part = Part("h", "AC1", 0);
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let mut ops = vec![part.received(&names)];
+    for at in 0..names.len() {
+        ops.push(part.began(names[at], &names[..at], &names[at..]));
+        ops.push(part.ended(&names[..=at], &names[at + 1..]));
+    }
+    ops
+}
+
+fn write_book(server: &RedisServer, names: &[String]) {
+    for (at, name) in names.iter().enumerate() {
+        server.say(&["ZADD", "AC1", &at.to_string(), name]);
+    }
+}
+
+#[test]
+fn a_report_costs_at_most_six_commands_on_average() {
+    let names: Vec<String> = (0..20).map(|at| format!("command {at}")).collect();
+    let server = RedisServer::start(&[]);
+    let mut store = server.store(settings("n1"));
+    write_book(&server, &names);
+    let ops = long_life(&names);
+    let before = commands(&server);
+    ops.iter()
+        .for_each(|op| drop(run(&mut store, std::slice::from_ref(op))));
+    let cost = commands(&server) - before;
+    assert!(cost <= 6 * ops.len() as u64, "{cost} for {}", ops.len());
+    // The keys are those that a store writes which caches nothing.
+    let other = RedisServer::start(&[]);
+    let mut uncached = other.store(settings("n1"));
+    uncached.context.keys_max = 1;
+    write_book(&other, &names);
+    run(&mut uncached, &ops);
+    assert_eq!(keys(&mut store), keys(&mut uncached));
+    assert_eq!(events(&mut store), events(&mut uncached));
+}
+
+#[test]
+fn changes_from_outside_between_reports_are_noticed() {
+    for change in [
+        &["DEL", "AC1_h_complete"][..],
+        &["RPUSH", "AC1_h_complete", "other"],
+        &["DEL", "AC1_h_oncall"],
+        &["RPUSH", "AC1_h_oncall", "other"],
+        &["RPOP", "AC1_h_oncall"],
+        &["FLUSHALL"],
+    ] {
+        let names: Vec<String> = (0..6).map(|at| at.to_string()).collect();
+        let ops = long_life(&names);
+        let [mut cached, mut read] = [64, 1].map(|keys_max| {
+            let server = RedisServer::start(&[]);
+            let mut store = server.store(settings("n1"));
+            store.context.keys_max = keys_max;
+            write_book(&server, &names);
+            run(&mut store, &ops[..6]);
+            server.say(change);
+            ops[6..]
+                .iter()
+                .for_each(|op| drop(run(&mut store, std::slice::from_ref(op))));
+            (server, store)
+        });
+        assert_eq!(keys(&mut cached.1), keys(&mut read.1), "{change:?}");
+    }
+}
