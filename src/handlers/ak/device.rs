@@ -1,4 +1,4 @@
-//! One device: its connection, its question, its two heartbeats.
+//! One device: its connection, its request, its availability and its freshness.
 
 use std::mem;
 
@@ -23,17 +23,17 @@ const LISTEN: Span = Span::from_millis(AK_LISTEN_MS);
 /// Activity of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Nothing, until then.
+    /// Idle until then.
     Resting { until: Instant },
-    /// It is to be dialled when it is its turn.
+    /// It waits for its turn to be dialled.
     Waiting,
     /// It is being dialled.
     Connecting { deadline: Instant },
-    /// It has just been connected. Bytes before the first request answer none.
+    /// It has just been connected. Bytes before the first request are no reply.
     Listening { until: Instant },
-    /// It is connected and has no question.
+    /// It is connected without an open request.
     Idle,
-    /// It has a question.
+    /// A request is open.
     Asking {
         /// Index of the command.
         command: usize,
@@ -64,19 +64,19 @@ pub(super) struct Device {
     pub(super) rules: DeviceRules,
     pub(super) generation: u32,
     pub(super) phase: Phase,
-    /// The earliest deadline that the wheel has of it.
+    /// The earliest deadline in the wheel.
     pub(super) armed: Option<Instant>,
     parser: Parser,
     /// Length of the next rest.
     rest: Span,
-    /// The next command of the round; none is left where it is their number.
+    /// The next command of the round; the number of commands after the last.
     next: usize,
     /// Start of the round.
     round: Instant,
-    /// A command that is asked before the round goes on: `ASTF` after a change, or one that a closed
-    /// connection took with it.
+    /// A command to be sent before the round continues: `ASTF` after a change of the status, or a
+    /// request that was lost with its connection.
     ahead: Option<usize>,
-    /// There was a reply on this connection.
+    /// A reply has arrived on this connection.
     has_answered: bool,
     /// The last connection attempt failed.
     was_unreachable: bool,
@@ -90,9 +90,9 @@ pub(super) struct Device {
     pub(super) status: u8,
     pub(super) last_good: UnixMs,
     pub(super) values: Vec<Option<Value>>,
-    /// Commands, a bit each, whose values are still to be written.
+    /// Commands, a bit each, whose values are not written yet.
     pub(super) values_changed: u32,
-    /// The same of their marks: whether they refuse, and whether they have fields.
+    /// Commands, a bit each, whose refusal or fields must be written.
     pub(super) marks_changed: u32,
     /// The time of the last good reply must be written.
     pub(super) good_changed: bool,
@@ -100,7 +100,7 @@ pub(super) struct Device {
     pub(super) facts_changed: bool,
     /// Time of the last full write.
     pub(super) all_written: Instant,
-    /// Its hash is as written since the store connected.
+    /// Its hash has been written since the store connected.
     pub(super) written_whole: bool,
 }
 
@@ -165,13 +165,13 @@ impl Device {
             Phase::Idle => Some(self.round + self.rules.period),
         };
         let stale = (!self.is_stale).then_some(stale);
-        // Nothing to do but to wait for its turn to be dialled, which is not a matter of time.
+        // Its turn to be dialled depends on the other devices, not on time.
         let never = Instant::from_nanos(u64::MAX);
         phase.into_iter().chain(stale).min().unwrap_or(never)
     }
 
-    /// Excludes an interval in which no device could be polled from the age of the data. Data read
-    /// since then are not older than they can be.
+    /// Excludes an interval without polling from the age of the data. Data read since then do not
+    /// get younger than they are.
     pub(super) fn excuse(&mut self, span: Span, now: Instant) {
         self.fresh = (self.fresh + span).min(now);
     }
@@ -185,7 +185,7 @@ impl Device {
         }
     }
 
-    /// It is not dialled before then, if it never was.
+    /// Sets the earliest time of the first dial.
     pub(super) fn begin_at(&mut self, earliest: Instant) {
         if let Phase::Resting { until } = self.phase
             && self.generation == 0
@@ -206,7 +206,7 @@ impl Device {
         self.phase = Phase::Connecting { deadline };
     }
 
-    /// Looks whether something is over by `judge`, and goes on.
+    /// Handles what is due by `judge`.
     pub(super) fn look(&mut self, judge: Instant, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Connecting { deadline } if deadline <= judge => {
@@ -220,9 +220,10 @@ impl Device {
             }
             Phase::Listening { until } if until <= judge => {
                 self.phase = Phase::Idle;
-                // A round goes on where the last connection ended: else what stands behind a question that ends
-                // each of them would never be asked. One that was over begins anew where the device could not be
-                // reached meanwhile: it is down until it answers, and its next round may be a day away.
+                // A round continues where the last connection ended. Otherwise commands after a
+                // request that ends each connection would never be sent. A finished round begins
+                // anew if the device could not be reached: it is down until it replies, and its
+                // next round may be a day away.
                 let is_over = self.next >= self.rules.commands.len() && self.ahead.is_none();
                 if self.next == 0 || (is_over && self.was_unreachable) {
                     self.round = turn.at.now;
@@ -235,10 +236,10 @@ impl Device {
             _ => {}
         }
         if !self.is_stale && self.fresh + self.rules.stale <= judge {
-            let before = self.heartbeats();
+            let before = self.availability();
             self.is_stale = true;
             let why = format!("no good answer for {} s", self.rules.stale.as_secs_f64());
-            self.tell(before, Some(why), turn);
+            self.report_change(before, Some(why), turn);
         }
     }
 
@@ -251,8 +252,9 @@ impl Device {
         self.has_answered = false;
     }
 
-    /// The device has closed the link, or it broke. Some close behind each answer, and take the next
-    /// question with them: that one is asked again, and the next connection tells whether the device is there.
+    /// Handles the end of the connection. Some devices close it after each reply, and the next
+    /// request is lost with it. That request is repeated on the next connection, which shows
+    /// whether the device is available.
     pub(super) fn closed(&mut self, why: &str, turn: &mut Turn<'_>) {
         match self.phase {
             Phase::Asking { command, .. } if self.has_answered => {
@@ -264,20 +266,20 @@ impl Device {
         }
     }
 
-    /// The link is gone. Where something was expected of it, the device is down.
+    /// Handles the loss of the connection. If a reply was expected, the device is down.
     fn ended(&mut self, why: &str, turn: &mut Turn<'_>) {
         let expected = !matches!(self.phase, Phase::Idle);
         self.was_unreachable |= matches!(self.phase, Phase::Connecting { .. });
         self.rest(turn.at.now);
         if expected {
             turn.stats.failures += 1;
-            let before = self.heartbeats();
+            let before = self.availability();
             self.answers = Some(false);
-            self.tell(before, Some(why.to_owned()), turn);
+            self.report_change(before, Some(why.to_owned()), turn);
         }
     }
 
-    /// Rests, longer each time until a good reply comes.
+    /// Rests, longer each time until a good reply arrives.
     pub(super) fn rest(&mut self, now: Instant) {
         self.parser = Parser::default();
         let until = now + self.rest;
@@ -291,7 +293,7 @@ impl Device {
         }
     }
 
-    /// Bytes that came before the question was sent: it is as if they had come before there was one.
+    /// Handles bytes from before the request: they are no reply to it.
     pub(super) fn early(&mut self, bytes: &[u8], turn: &mut Turn<'_>) {
         let Phase::Asking {
             command, deadline, ..
@@ -312,7 +314,7 @@ impl Device {
         }
     }
 
-    /// Takes what came; no if that has ended the connection.
+    /// Handles received bytes. Returns false if they have ended the connection.
     fn take(&mut self, mut bytes: &[u8], turn: &mut Turn<'_>) -> bool {
         let mut parser = mem::take(&mut self.parser);
         loop {
@@ -336,7 +338,7 @@ impl Device {
         true
     }
 
-    /// Takes what came between two ends: the answer to the question, or an error.
+    /// Handles the bytes between STX and ETX: the reply to the request, or an error.
     fn frame(&mut self, frame: &Frame<'_>, turn: &mut Turn<'_>) -> Result<(), String> {
         let reply = frame.reply().map_err(|error| error.to_string())?;
         let code = String::from_utf8_lossy(&reply.code);
@@ -357,7 +359,7 @@ impl Device {
     }
 
     fn answered(&mut self, command: usize, reply: &Reply<'_>, turn: &mut Turn<'_>) {
-        let before = self.heartbeats();
+        let before = self.availability();
         let refused = Refusal::of(reply);
         self.phase = Phase::Idle;
         self.answers = Some(true);
@@ -383,13 +385,13 @@ impl Device {
         };
         self.keep(command, value);
         let why = self.is_stale.then(|| "answers, but refuses".to_owned());
-        self.tell(before, why, turn);
+        self.report_change(before, why, turn);
         if let Some(status) = reply.status {
             self.take_status(status, is_about_errors, turn);
         }
     }
 
-    /// Keeps the last answer, and what of it is new to the store.
+    /// Keeps the last reply, and marks what has changed for the store.
     fn keep(&mut self, command: usize, value: Value) {
         let bit = 1 << command;
         let before = self.values[command].as_ref();
@@ -402,7 +404,7 @@ impl Device {
         self.values[command] = Some(value);
     }
 
-    /// Records a change of the error status as an event; the errors themselves are polled next.
+    /// Reports a change of the error status; the errors themselves are requested next.
     fn take_status(&mut self, status: u8, is_about_errors: bool, turn: &mut Turn<'_>) {
         let before = mem::replace(&mut self.status, status);
         if before == status {
@@ -431,14 +433,14 @@ impl Device {
         commands.position(|command| command.code == Code::ASTF)
     }
 
-    /// Asks what is to be asked now, if anything is.
+    /// Sends the request that is due, if there is one.
     fn go_on(&mut self, turn: &mut Turn<'_>) {
         if let Some(command) = self.ahead.take() {
             return self.ask(command, turn);
         }
         let due = self.round + self.rules.period;
         if self.next >= self.rules.commands.len() && due <= turn.at.now {
-            // A round that was missed is not made up for.
+            // A missed round is not made up for.
             let late = turn.at.now.since(due) >= self.rules.period;
             self.round = if late { turn.at.now } else { due };
             self.next = 0;
@@ -470,14 +472,19 @@ impl Device {
         turn.out.acts.push(Act::Hang { link });
     }
 
-    fn heartbeats(&self) -> (Option<bool>, bool) {
+    fn availability(&self) -> (Option<bool>, bool) {
         (self.answers, self.is_stale)
     }
 
-    /// Tells what has changed of the two heartbeats since `before`.
-    fn tell(&mut self, before: (Option<bool>, bool), why: Option<String>, turn: &mut Turn<'_>) {
-        if before == self.heartbeats() {
-            // No event, but who looks is to see what is wrong now, not what was at first.
+    /// Reports changes of availability and freshness since `before`.
+    fn report_change(
+        &mut self,
+        before: (Option<bool>, bool),
+        why: Option<String>,
+        turn: &mut Turn<'_>,
+    ) {
+        if before == self.availability() {
+            // No event, but the shown reason is that of the current failure, not of the first.
             if self.answers == Some(false) && why != self.reason {
                 self.reason = why;
                 self.facts_changed = true;

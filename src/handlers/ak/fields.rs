@@ -1,4 +1,4 @@
-//! The words of an answer by name: `1.25 #9999 3E-2` as values, each with whether it is valid.
+//! Words of a reply by name: `1.25 #9999 3E-2` as values, each with its validity.
 
 use serde::ser::{Serialize, Serializer};
 
@@ -21,7 +21,7 @@ pub enum FieldKind {
     /// As a number.
     #[default]
     Number,
-    /// As it stands.
+    /// Unchanged text.
     Text,
 }
 
@@ -35,7 +35,7 @@ pub enum Scalar {
     Text(String),
 }
 
-/// A word, read.
+/// A parsed word.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct FieldValue {
     /// The value; `None` if it is missing, or not a number where one is expected.
@@ -47,7 +47,7 @@ pub struct FieldValue {
     pub valid: bool,
 }
 
-/// All fields of an answer, in order. Shown as an object.
+/// All fields of a reply, in order. Serialized as an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldValues(pub Vec<(String, FieldValue)>);
 

@@ -6,7 +6,7 @@
 //!  pull ─▶ changes, for the store
 //! ```
 //!
-//! A machine of its own beside the core: it knows no host, and the core no device.
+//! This state machine is beside the core: it knows no host, and the core knows no device.
 //! `docs/internals/devices.md` has its states and rules.
 
 mod device;
@@ -45,9 +45,9 @@ pub struct DeviceRules {
     pub name: HostId,
     /// Address of the device.
     pub addr: SocketAddr,
-    /// The channel it is asked on.
+    /// Channel of the requests.
     pub channel: u32,
-    /// Commands, in order: at most `AK_COMMANDS_MAX`. Nothing else is ever sent.
+    /// Commands, in order: at most `AK_COMMANDS_MAX`. No other command is ever sent.
     pub commands: Vec<Command>,
     /// Polling period.
     pub period: Span,
@@ -59,7 +59,7 @@ pub struct DeviceRules {
     pub filler: u8,
 }
 
-/// A command a device is asked.
+/// A command that is sent to a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     /// Its code.
@@ -71,16 +71,16 @@ pub struct Command {
 /// State of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It answers, and its data are fresh.
+    /// It replies, and its data are fresh.
     Up,
-    /// It does not answer, or has never been reached.
+    /// It does not reply, or has never been reached.
     Down,
-    /// It answers, but no good reply has come for too long.
+    /// It replies, but there was no good reply for too long.
     Stale,
 }
 
 impl State {
-    /// The word as it is stored and shown.
+    /// The state as it is stored and shown.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -91,16 +91,16 @@ impl State {
     }
 }
 
-/// The last answer to a command.
+/// The last reply to a command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Value {
-    /// Its data, as they came.
+    /// Its data, unchanged.
     pub data: String,
     /// The refusal, if it is one.
     pub refused: Option<Refusal>,
     /// Time of the reply.
     pub at: UnixMs,
-    /// Its words by name, where they have names and it does not refuse.
+    /// Its words by name, if they have names and the reply is no refusal.
     pub fields: Option<FieldValues>,
 }
 
@@ -164,7 +164,7 @@ impl<'a> DeviceView<'a> {
         self.device.last_good
     }
 
-    /// Its commands that were answered, in order, each with the last answer.
+    /// Its commands with replies, in order, each with the last one.
     pub fn values(&self) -> impl Iterator<Item = (Code, &'a Value)> + use<'a> {
         let commands = self.device.rules.commands.iter();
         let both = commands.zip(&self.device.values);
@@ -180,12 +180,12 @@ pub struct Devices {
     order: Vec<u32>,
     wheel: Wheel,
     due: Vec<u32>,
-    /// Devices that wait for a dial, each once or, after a reload, once too often.
+    /// Devices that wait for a dial. After a reload a device may be in the list twice.
     waiting: VecDeque<u32>,
     connecting: usize,
     /// Earliest time of the next dial.
     dial_at: Instant,
-    /// Addresses of devices that a reload has taken out, and until when they are to rest.
+    /// Addresses of removed devices, with the end of their rest.
     left: Vec<(SocketAddr, Instant)>,
     generation: u32,
     /// Deadline that the last tick returned.
@@ -220,7 +220,7 @@ impl Devices {
         self.rest_of_the_new();
     }
 
-    /// Remembers how long the address of one that goes is to rest, were it closed now.
+    /// Keeps the end of the rest that the address of a removed device would have after a close now.
     fn leave(&mut self, slot: u32, now: Instant) {
         if let Some(Some(old)) = self.slots.get(slot as usize)
             && old.generation != 0
@@ -266,13 +266,13 @@ impl Devices {
             out.acts.push(Act::Hang { link });
         }
         let name = device.rules.name;
-        // One that was changed has the same name, and the same key.
+        // A changed device has the same name, and the same key.
         let again = self.iter().any(|view| *view.name() == name);
         self.pen.gone(name, again);
     }
 
-    /// Does what is due: questions and connects are judged by `judge`, the horizon. Returns when it next has something
-    /// to do, which may be now.
+    /// Runs due actions; requests and connection attempts are judged by `judge`, the horizon.
+    /// Returns the time of the next call, which may be now.
     pub fn tick(&mut self, judge: Instant, at: Moment, out: &mut Wishes) -> Option<Instant> {
         self.excuse_standstill(at.now);
         let mut due = std::mem::take(&mut self.due);
@@ -294,7 +294,7 @@ impl Devices {
         self.promised
     }
 
-    /// A standstill of this process makes no data stale.
+    /// Excludes a standstill of this process from the age of all data.
     fn excuse_standstill(&mut self, now: Instant) {
         let late = self.promised.map(|promised| now.since(promised));
         if let Some(late) = late.filter(|late| *late >= STANDSTILL) {
@@ -304,7 +304,7 @@ impl Devices {
         }
     }
 
-    /// Something has become of a link.
+    /// Handles an event of a link.
     pub fn fate(&mut self, at: Moment, link: Link, fate: Fate<'_>, out: &mut Wishes) {
         let Some(Some(device)) = self.slots.get_mut(link.slot as usize) else {
             return;
@@ -333,14 +333,14 @@ impl Devices {
         self.settle(link.slot, at);
     }
 
-    /// Something went wrong in here while this link was looked at: the device rests.
+    /// Handles a panic in the handling of this link: the device rests.
     pub fn give_up(&mut self, at: Moment, link: Link) {
         let slot = link.slot;
         if let Some(Some(device)) = self.slots.get_mut(slot as usize) {
             device.rest(at.now);
             self.settle(slot, at);
         }
-        // How far it had come is not known.
+        // The state of the handling is not known.
         let phases = self.slots.iter().flatten().map(|device| device.phase);
         let connecting = |phase: &Phase| matches!(phase, Phase::Connecting { .. });
         self.connecting = phases.filter(connecting).count();
@@ -380,7 +380,7 @@ impl Devices {
             return;
         };
         if device.armed.is_some_and(|armed| armed > at.now) {
-            // An earlier deadline was set and has been looked at.
+            // An earlier deadline was set and has been handled.
             return;
         }
         device.armed = None;
@@ -402,7 +402,7 @@ impl Devices {
         self.settle(slot, at);
     }
 
-    /// Sees to it that the device is looked at again in time, and written if it has changed.
+    /// Sets the next deadline of the device, and queues it to be written if it has changed.
     fn settle(&mut self, slot: u32, at: Moment) {
         let Some(Some(device)) = self.slots.get_mut(slot as usize) else {
             return;

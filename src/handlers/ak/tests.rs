@@ -1,4 +1,4 @@
-//! Conversations with devices that are not there, with their times.
+//! Conversations with simulated devices, with their times.
 
 use super::*;
 use crate::codec::ak::emit_reply;
@@ -92,7 +92,7 @@ impl Rig {
         words.collect()
     }
 
-    /// Lets `ms` pass, a millisecond at a time, and says what was asked for.
+    /// Lets `ms` pass, a millisecond at a time, and returns the requests.
     fn pass(&mut self, ms: u64) -> Vec<String> {
         let mut acts = Vec::new();
         for _ in 0..ms {
@@ -122,7 +122,7 @@ impl Rig {
         self.pass(AK_LISTEN_MS + 2)
     }
 
-    /// Bytes are found when a question is about to be sent.
+    /// Delivers bytes that are found when a request is about to be sent.
     fn early(&mut self, bytes: &[u8]) -> Vec<String> {
         self.fate(Fate::Early { bytes })
     }
@@ -148,7 +148,7 @@ impl Rig {
         self.devices.iter().next().unwrap().state()
     }
 
-    /// Operations for the store now, on its `session`th connection.
+    /// Operations for the store now, on its connection number `session`.
     fn written(&mut self, session: u32) -> Vec<Outside> {
         let (at, mut ops) = (self.at(), Vec::new());
         self.devices.pull(at, Some(session), &mut ops);
@@ -160,7 +160,7 @@ impl Rig {
     }
 }
 
-/// A rig whose only device is connected and has been asked its first question.
+/// A rig with one connected device and its first request.
 fn asked(commands: &[&str]) -> Rig {
     let mut rig = Rig::new(vec![rules("d", commands)]);
     assert_eq!(rig.pass(2), ["dial"]);
@@ -169,7 +169,7 @@ fn asked(commands: &[&str]) -> Rig {
 }
 
 #[test]
-fn a_round_asks_each_command_once_in_order_and_the_next_begins_a_period_later() {
+fn a_round_sends_each_command_once_in_order() {
     let mut rig = asked(&["ASTZ", "AKON"]);
     let none: [&str; 0] = [];
     assert_eq!(rig.pass(100), none, "one question at a time");
@@ -195,7 +195,7 @@ fn a_round_asks_each_command_once_in_order_and_the_next_begins_a_period_later() 
 }
 
 #[test]
-fn a_round_that_took_longer_than_the_period_is_followed_at_once_and_none_is_made_up_for() {
+fn a_long_round_is_followed_at_once() {
     let mut rules = rules("d", &["ASTZ"]);
     rules.timeout = Span::from_secs(30);
     let mut rig = Rig::new(vec![rules]);
@@ -209,7 +209,7 @@ fn a_round_that_took_longer_than_the_period_is_followed_at_once_and_none_is_made
 }
 
 #[test]
-fn a_question_not_answered_in_time_ends_the_connection_and_a_late_answer_falls_flat() {
+fn a_timeout_ends_the_connection() {
     let mut rig = asked(&["ASTZ"]);
     let link = rig.link;
     assert!(rig.pass(498).is_empty());
@@ -239,7 +239,7 @@ fn silence_is_judged_by_the_horizon() {
 }
 
 #[test]
-fn another_questions_answer_and_one_not_asked_for_close_the_connection() {
+fn a_wrong_or_unsolicited_reply_ends_the_connection() {
     for (answer, why) in [
         (
             &b"\x02 AKON 0 1\x03"[..],
@@ -264,7 +264,7 @@ fn another_questions_answer_and_one_not_asked_for_close_the_connection() {
 }
 
 #[test]
-fn an_answer_that_began_before_its_question_is_not_its_answer() {
+fn a_reply_must_begin_after_its_request() {
     let mut rig = asked(&["ASTZ"]);
     assert!(rig.hear(b"\x02 ASTZ 0 1\x03\x02 AST").is_empty());
     assert_eq!(rig.pass(1_005), ["ASTZ K0"]);
@@ -279,8 +279,9 @@ fn an_answer_that_began_before_its_question_is_not_its_answer() {
 }
 
 #[test]
-fn what_is_said_before_the_question_is_no_answer_to_it() {
-    // Behind the connect, as a converter does that still held the answer to the connection before.
+fn bytes_before_a_request_are_no_reply() {
+    // Directly after the connect, as from a converter that still holds a reply to the previous
+    // connection.
     let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
     rig.pass(2);
     let took = Span::ZERO;
@@ -291,7 +292,7 @@ fn what_is_said_before_the_question_is_no_answer_to_it() {
     assert_eq!(rig.news(), ["down: an answer to ASTZ, which was not asked"]);
     rig.pass(1_010);
     assert_eq!(rig.connect(), ["ASTZ K0"]);
-    // And while it waits to be read.
+    // And while they wait to be read.
     assert!(rig.reply("ASTZ", 0, "1").is_empty());
     assert_eq!(rig.pass(1_005), ["ASTZ K0"]);
     assert!(rig.early(b"\r\n\x02 AST").is_empty());
@@ -315,7 +316,7 @@ fn what_is_said_before_the_question_is_no_answer_to_it() {
 }
 
 #[test]
-fn noise_pieces_and_returns_are_taken_as_they_come() {
+fn noise_pieces_and_returns_are_parsed() {
     let mut rig = asked(&["ASTZ", "AKON"]);
     for byte in b"\xffnoise\x03\x02 half\x02 ASTZ 0 a\r\nb" {
         assert!(rig.hear(&[*byte]).is_empty());
@@ -328,7 +329,7 @@ fn noise_pieces_and_returns_are_taken_as_they_come() {
 }
 
 #[test]
-fn refusals_are_answers_but_no_fresh_data() {
+fn refusals_are_replies_without_fresh_data() {
     let mut rig = asked(&["ASTZ", "AKON"]);
     assert_eq!(rig.reply("ASTZ", 0, "BS"), ["AKON K0"]);
     assert!(rig.reply("????", 0, "").is_empty());
@@ -377,7 +378,7 @@ fn a_glued_refusal_keeps_the_connection() {
 }
 
 #[test]
-fn a_changed_status_is_told_and_the_errors_are_asked_next_if_they_may_be() {
+fn a_changed_status_requests_the_errors() {
     let mut rig = asked(&["ASTZ", "AKON", "ASTF"]);
     assert_eq!(rig.reply("ASTZ", 3, ""), ["ASTF K0"]);
     assert_eq!(rig.news(), ["up", "up: error status 3, was 0"]);
@@ -396,7 +397,7 @@ fn a_changed_status_is_told_and_the_errors_are_asked_next_if_they_may_be() {
 }
 
 #[test]
-fn it_rests_longer_each_time_and_a_good_reply_sets_that_back() {
+fn rests_grow_until_a_good_reply() {
     let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
     let mut rests = Vec::new();
     assert_eq!(rig.pass(2), ["dial"]);
@@ -419,7 +420,7 @@ fn it_rests_longer_each_time_and_a_good_reply_sets_that_back() {
 }
 
 #[test]
-fn a_device_that_closes_behind_each_answer_is_asked_all_and_stays_up() {
+fn a_device_that_closes_after_each_reply_stays_up() {
     let mut rig = asked(&["ASTZ", "AKON", "ASTF"]);
     rig.reply("ASTZ", 0, "");
     for (open, data) in [("AKON", "1"), ("ASTF", "")] {
@@ -431,7 +432,7 @@ fn a_device_that_closes_behind_each_answer_is_asked_all_and_stays_up() {
     }
     assert_eq!(rig.news(), ["up"]);
     assert_eq!(rig.devices.get("d").unwrap().values().count(), 3);
-    // Gone for good: the next connection tells.
+    // The device is gone: the next connection shows it.
     rig.end(Failure::Reset);
     rig.pass(1_010);
     rig.end(Failure::Refused);
@@ -439,7 +440,7 @@ fn a_device_that_closes_behind_each_answer_is_asked_all_and_stays_up() {
 }
 
 #[test]
-fn what_stands_behind_a_question_that_is_never_answered_is_asked_too() {
+fn a_dead_request_does_not_block_later_ones() {
     let mut rig = asked(&["ASTZ", "AKON", "AVFI"]);
     assert_eq!(rig.reply("ASTZ", 0, ""), ["AKON K0"]);
     assert_eq!(rig.pass(510), ["hang"]);
@@ -450,7 +451,7 @@ fn what_stands_behind_a_question_that_is_never_answered_is_asked_too() {
         ["ASTZ K0"],
         "the next round is due"
     );
-    // One that ends the connection without an answer, twice: it is not asked for ever.
+    // A request that ends two connections without a reply is not repeated for ever.
     assert_eq!(rig.reply("ASTZ", 0, ""), ["AKON K0"]);
     rig.end(Failure::Closed);
     rig.pass(1_010);
@@ -461,7 +462,7 @@ fn what_stands_behind_a_question_that_is_never_answered_is_asked_too() {
 }
 
 #[test]
-fn the_errors_are_asked_for_on_the_next_connection_if_this_one_ends() {
+fn errors_are_requested_on_the_next_connection() {
     let mut rig = asked(&["ASTZ", "AKON", "ASTF"]);
     assert_eq!(rig.reply("ASTZ", 3, ""), ["ASTF K0"]);
     rig.end(Failure::Closed);
@@ -471,7 +472,7 @@ fn the_errors_are_asked_for_on_the_next_connection_if_this_one_ends() {
 }
 
 #[test]
-fn a_standstill_of_ours_makes_no_data_stale() {
+fn a_standstill_makes_no_data_stale() {
     let mut rig = asked(&["ASTZ"]);
     rig.reply("ASTZ", 0, "");
     rig.pass(500);
@@ -494,7 +495,7 @@ fn a_standstill_of_ours_makes_no_data_stale() {
 }
 
 #[test]
-fn an_answer_read_behind_a_standstill_is_no_fresher_than_any_other() {
+fn a_reply_after_a_standstill_is_not_fresher() {
     let mut rig = asked(&["ASTZ"]);
     rig.reply("ASTZ", 0, "");
     assert_eq!(rig.pass(1_000), ["ASTZ K0"]);
@@ -510,7 +511,7 @@ fn an_answer_read_behind_a_standstill_is_no_fresher_than_any_other() {
 }
 
 #[test]
-fn why_it_is_down_is_what_is_wrong_now() {
+fn the_reason_is_that_of_the_current_failure() {
     let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
     rig.pass(2);
     rig.end(Failure::Refused);
@@ -523,7 +524,7 @@ fn why_it_is_down_is_what_is_wrong_now() {
 }
 
 #[test]
-fn a_connect_that_takes_too_long_is_given_up() {
+fn a_slow_connection_attempt_is_given_up() {
     let mut rig = Rig::new(vec![rules("d", &["ASTZ"])]);
     assert_eq!(rig.pass(2), ["dial"]);
     assert!(rig.pass(1_490).is_empty());
@@ -532,7 +533,7 @@ fn a_connect_that_takes_too_long_is_given_up() {
 }
 
 #[test]
-fn a_device_that_is_mute_is_down_and_then_stale_too() {
+fn a_silent_device_is_down_and_then_stale() {
     let mut rig = asked(&["ASTZ"]);
     rig.pass(12_000);
     assert_eq!(
@@ -543,7 +544,7 @@ fn a_device_that_is_mute_is_down_and_then_stale_too() {
 }
 
 #[test]
-fn dials_are_few_at_a_time() {
+fn concurrent_dials_are_bounded() {
     let many = (0..AK_CONNECTING_MAX + 100)
         .map(|n| rules(&format!("d{n}"), &["ASTZ"]))
         .collect();
@@ -562,7 +563,7 @@ fn dials_are_few_at_a_time() {
 }
 
 #[test]
-fn those_that_are_switched_off_keep_no_other_from_being_dialled() {
+fn dead_devices_do_not_block_dials() {
     let patient = |n| DeviceRules {
         timeout: Span::from_secs(60),
         ..rules(&format!("d{n}"), &["ASTZ"])
@@ -572,7 +573,7 @@ fn those_that_are_switched_off_keep_no_other_from_being_dialled() {
     let most = AK_DEVICES_MAX as u64 * AK_DIAL_EVERY_MS + AK_CONNECT_MS_MAX;
     let dials = dialled(rig.pass(most + 10));
     assert!(dials >= AK_DEVICES_MAX, "{dials} dials, none came about");
-    // However long a device may take to answer: no more of them wait than rest.
+    // With any time limit of a reply, at most so many wait as rest.
     let cycle = AK_CONNECT_MS_MAX + AK_RETRY_MS_MAX;
     rig.pass(3 * cycle);
     let dials = dialled(rig.pass(cycle + 1_000));
@@ -580,7 +581,7 @@ fn those_that_are_switched_off_keep_no_other_from_being_dialled() {
 }
 
 #[test]
-fn a_device_that_is_reached_again_is_asked_at_once_however_long_its_period() {
+fn a_device_reached_again_is_polled_at_once() {
     let hourly = DeviceRules {
         period: Span::from_secs(3_600),
         ..rules("d", &["ASTZ", "AKON"])
@@ -591,11 +592,11 @@ fn a_device_that_is_reached_again_is_asked_at_once_however_long_its_period() {
     assert_eq!(rig.reply("ASTZ", 0, ""), ["AKON K0"]);
     rig.reply("AKON", 0, "");
     assert_eq!(rig.news(), ["up"]);
-    // It closes and is there again: nothing was expected of it, and the next round is an hour away.
+    // It closes and is available again. No reply was expected, and the next round is an hour away.
     rig.end(Failure::Closed);
     assert_eq!(rig.pass(1_010), ["dial"]);
     assert!(rig.connect().is_empty());
-    // It is switched off and on: down in between, and not for the rest of the hour.
+    // It is switched off and on: down in between, but not for the rest of the hour.
     rig.end(Failure::Reset);
     assert_eq!(rig.pass(2_010), ["dial"]);
     rig.end(Failure::Refused);
@@ -605,12 +606,12 @@ fn a_device_that_is_reached_again_is_asked_at_once_however_long_its_period() {
     assert_eq!(rig.reply("ASTZ", 0, ""), ["AKON K0"]);
     rig.reply("AKON", 0, "");
     assert_eq!(rig.news(), ["up"]);
-    // That was the round: the next comes a period behind it.
+    // That was the round: the next one begins a period later.
     assert!(rig.pass(10_000).is_empty());
 }
 
 #[test]
-fn a_device_that_is_mute_has_its_next_question_in_the_next_round_only() {
+fn a_silent_device_is_polled_in_the_next_round() {
     let slow = DeviceRules {
         period: Span::from_secs(30),
         ..rules("d", &["ASTZ"])
@@ -626,7 +627,7 @@ fn a_device_that_is_mute_has_its_next_question_in_the_next_round_only() {
 }
 
 #[test]
-fn values_are_gathered_and_written_and_again_at_each_coming_up() {
+fn values_are_written_again_after_a_reconnect() {
     let mut rig = asked(&["ASTZ"]);
     let at = rig.at();
     rig.devices.pull(at, None, &mut Vec::new());
@@ -670,7 +671,7 @@ fn values_are_gathered_and_written_and_again_at_each_coming_up() {
 }
 
 #[test]
-fn many_are_written_a_little_at_a_time() {
+fn many_devices_are_written_in_parts() {
     let many = 2 * OUTSIDE_OPS_MAX + 1;
     let all = (0..many).map(|n| rules(&format!("d{n}"), &["ASTZ"]));
     let mut rig = Rig::new(all.collect());
@@ -689,7 +690,7 @@ fn many_are_written_a_little_at_a_time() {
 }
 
 #[test]
-fn only_what_is_new_is_written_and_all_of_it_now_and_then() {
+fn changes_are_written_and_all_from_time_to_time() {
     let mut rig = asked(&["ASTZ", "AKON"]);
     rig.written(1);
     let mut round = |status, data: &str| {
@@ -709,7 +710,7 @@ fn only_what_is_new_is_written_and_all_of_it_now_and_then() {
         "ASTZ.refused ASTZ.fields AKON.refused AKON.fields reason"
     );
     let written = |set: &str, removed: &str| (set.to_owned(), removed.to_owned());
-    // Behind the second writing of everything.
+    // After the second full write.
     for _ in 0..OUTSIDE_AGAIN_S {
         round(0, "1");
     }
@@ -728,7 +729,7 @@ fn only_what_is_new_is_written_and_all_of_it_now_and_then() {
 }
 
 #[test]
-fn a_reload_keeps_those_unchanged_and_forgets_those_gone() {
+fn a_reload_keeps_unchanged_devices() {
     let mut rig = asked(&["ASTZ"]);
     rig.reply("ASTZ", 0, "kept");
     rig.written(1);
@@ -773,7 +774,7 @@ fn a_reload_keeps_those_unchanged_and_forgets_those_gone() {
 }
 
 #[test]
-fn a_reload_that_changes_a_device_does_not_dial_it_in_the_same_breath() {
+fn a_changed_device_rests_before_its_dial() {
     let mut rig = asked(&["ASTZ"]);
     rig.reply("ASTZ", 0, "");
     // Another name at another address is independent.
@@ -783,7 +784,7 @@ fn a_reload_that_changes_a_device_does_not_dial_it_in_the_same_breath() {
     assert_eq!(rig.acts(), ["hang"]);
     assert_eq!(rig.pass(990), ["dial"], "the other one");
     assert_eq!(rig.pass(20), ["dial"]);
-    // Again and again: it is the end of the last connection that counts.
+    // With repeated reloads the end of the last connection counts.
     for command in ["AVFI", "AKEN", "ASTZ"] {
         rig.set(vec![rules("d", &[command])]);
         assert!(rig.acts().iter().all(|act| act == "hang"));
@@ -794,7 +795,7 @@ fn a_reload_that_changes_a_device_does_not_dial_it_in_the_same_breath() {
 }
 
 #[test]
-fn a_device_taken_out_and_in_again_rests_too() {
+fn a_device_removed_and_added_again_rests() {
     let mut rig = asked(&["ASTZ"]);
     rig.reply("ASTZ", 0, "");
     rig.set(Vec::new());
@@ -814,7 +815,8 @@ fn a_device_taken_out_and_in_again_rests_too() {
 }
 
 proptest! {
-    /// Whatever devices do and however time passes: a question is one of those allowed, and none is asked while another is open.
+    /// For any behaviour of devices and any times: only allowed commands are sent, and none while
+    /// another request is open.
     #[test]
     fn nothing_but_what_is_allowed_is_ever_asked(
         steps in prop::collection::vec((0_u8..9, 1_u64..700), 1..200)

@@ -24,17 +24,17 @@ const PACE: Span = Span::from_millis(OUTSIDE_PACE_MS);
 const ALL: Span = Span::from_secs(OUTSIDE_ALL_S);
 const AGAIN: Span = Span::from_secs(OUTSIDE_AGAIN_S);
 
-/// Devices to be written, and the time.
+/// Devices to be written, and the times of their writes.
 #[derive(Debug, Default)]
 pub(super) struct Pen {
-    /// In the order they changed, each with when it is to be written.
+    /// In the order of their changes, each with the time of its write.
     queue: VecDeque<(u32, Instant)>,
     queued: HashSet<u32>,
-    /// Names whose keys go first.
+    /// Names whose keys are deleted first.
     gone: Vec<HostId>,
-    /// Nothing before then: what was written last is to be digested first.
+    /// Earliest time of the next write: the store must first handle the last one.
     paced: Instant,
-    /// The store connection on which all of this was written.
+    /// The store connection on which these were written.
     session: Option<u32>,
     again: Option<Instant>,
 }
@@ -46,16 +46,17 @@ impl Pen {
         }
     }
 
-    /// All of them, now.
+    /// Queues all devices now.
     fn all(&mut self, slots: &[u32], now: Instant) {
         self.queue = slots.iter().map(|slot| (*slot, now)).collect();
         self.queued = slots.iter().copied().collect();
         self.paced = now;
     }
 
-    /// The key of a device is to go. With `again` another one has its name, and writes its own.
+    /// Queues the deletion of a device's key. With `again` another device has its name, and writes
+    /// its own fields.
     pub(super) fn gone(&mut self, name: HostId, again: bool) {
-        // While the store is unavailable reloads may come and go; a name is remembered once.
+        // While the store is unavailable there may be many reloads; a name is stored once.
         if !self.gone.contains(&name) && (again || self.gone.len() < AK_DEVICES_MAX) {
             self.gone.push(name);
         }
@@ -131,14 +132,14 @@ fn all_of(device: &mut Device, now: Instant) {
     device.all_written = now;
 }
 
-/// Changes of a device since its last write; from time to time all of it, since another program may
-/// have deleted it.
+/// Changes of a device since its last write. All fields are written from time to time, since
+/// another program may have deleted some.
 fn written(device: &mut Device, now: Instant) -> Outside {
     if now.since(device.all_written) >= ALL {
         all_of(device, now);
     }
     let mut op = Outside::of(Place::Device(device.rules.name.clone()));
-    // What an earlier process left there may be of commands that are asked no more.
+    // An earlier process may have left fields of commands that are no longer configured.
     op.whole = !mem::replace(&mut device.written_whole, true);
     let changed = mem::take(&mut device.values_changed);
     let marked = mem::take(&mut device.marks_changed);
@@ -166,9 +167,9 @@ fn written(device: &mut Device, now: Instant) -> Outside {
     op
 }
 
-/// The data of an answer, and their words by name.
+/// The data of a reply, and their words by name.
 fn data_into(op: &mut Outside, code: &str, value: &Value) {
-    // What the device could not make out has no data: the marks it sent instead stand for it.
+    // Data that the device could not determine are absent: the marks in their place are stored.
     let data = match value.refused {
         Some(word) if value.data.is_empty() => word.as_str().to_owned(),
         _ => value.data.clone(),

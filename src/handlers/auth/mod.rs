@@ -25,10 +25,11 @@ use crate::ids::{ConnId, HostId, Numbered};
 use crate::keys::{Access, Directions, KEY_BYTES, Key, Nonce, Transcript, Window, bytes_of};
 use crate::limits::{DATAGRAM_WINDOW, NONCE_DIGITS};
 
-/// Source of nonces: the system, in the server. `None` when it has none to give.
+/// Source of nonces: the system, in the server. `None` if it fails.
 pub type Nonces = Box<dyn FnMut() -> Option<[u8; NONCE_DIGITS / 2]> + Send>;
 
-/// Stands for a missing key, so that a proof takes the same time. What it proves is not believed.
+/// Key in place of a missing one, so that a proof takes the same time. Its proofs are never
+/// accepted.
 const DUMMY: Key = Key::new([0x5a; KEY_BYTES]);
 
 /// Identities that connections have to prove, or have proved.
@@ -38,7 +39,7 @@ pub(crate) struct Auth {
     nonces: Option<Nonces>,
     challenges: Numbered<ConnId, Box<Challenge>>,
     proven: Numbered<ConnId, Box<Proven>>,
-    /// Name in the certificate of each connection. As many as there are such connections.
+    /// Name in the certificate of each connection. Bounded by the number of connections.
     certified: Numbered<ConnId, HostId>,
 }
 
@@ -72,7 +73,7 @@ struct Proven {
 /// Reason to stop a message before it is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Barred {
-    /// It may not come now: the connection is closed as abnormal.
+    /// It is not allowed now: the connection is closed as abnormal.
     OutOfPlace(&'static str),
     /// Its hello is refused.
     Refused(&'static str),
@@ -80,7 +81,7 @@ pub(crate) enum Barred {
 
 /// Result of a proof.
 pub(crate) enum Proof {
-    /// No proof was asked for.
+    /// No challenge is open.
     NotAsked,
     /// The proof of this host with this key is wrong.
     Wrong { id: HostId, key: String },
@@ -176,7 +177,7 @@ impl Auth {
         self.proven.contains_key(&conn)
     }
 
-    /// The connection on which a host has proved its key, if that is its present one.
+    /// The connection on which a host has proved its key, if that is its current one.
     pub(crate) fn keyed_conn(&self, host: &Host) -> Option<ConnId> {
         host.identified().filter(|conn| self.is_proven(*conn))
     }

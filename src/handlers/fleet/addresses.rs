@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// Slots of hosts online, by the address they connect from and the UDP port they gave (0 where they gave none).
-/// Thousands may be behind one address, so those of one port are found without looking at the others.
+/// Slots of online hosts, by their address and UDP port (0 for a host without one). An address may
+/// have thousands of hosts, so the hosts of one port are found without examining the others.
 #[derive(Debug, Default)]
 pub struct Addresses {
     /// In order of ports.
@@ -13,7 +13,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// The host in `slot` is behind `ip`, at this port and no other.
+    /// Enters the host in `slot` at `ip` with this port only.
     pub fn insert(&mut self, ip: IpAddr, port: u16, slot: u32) {
         let slots = self.slots.entry(ip).or_default();
         if slots.binary_search(&(port, slot)).is_ok() {
@@ -24,7 +24,7 @@ impl Addresses {
         slots.insert(place, (port, slot));
     }
 
-    /// It no longer is.
+    /// Removes the host in `slot` from `ip`.
     pub fn remove(&mut self, ip: IpAddr, slot: u32) {
         let Some(slots) = self.slots.get_mut(&ip) else {
             return;
@@ -47,12 +47,12 @@ impl Addresses {
         self.slots.contains_key(&ip)
     }
 
-    /// All behind `ip`.
+    /// All hosts at `ip`.
     pub fn behind(&self, ip: IpAddr) -> impl ExactSizeIterator<Item = u32> {
         self.all(ip).iter().map(|held| held.1)
     }
 
-    /// Those behind `ip` at this port.
+    /// The hosts at `ip` with this port.
     pub fn at(&self, ip: IpAddr, port: u16) -> impl Iterator<Item = u32> {
         let all = self.all(ip);
         let first = all.partition_point(|held| held.0 < port);

@@ -8,7 +8,7 @@ use crate::handlers::fleet::host::{Host, Marks};
 use crate::ids::{HostId, HostRef};
 use crate::limits::{BRIEF_HOSTS_MAX, BRIEF_LOOKS_MAX};
 
-/// The ticket of a host that has no row.
+/// Ticket for a host without a row.
 pub(crate) const NO_ROW: HostRef = HostRef {
     slot: u32::MAX,
     generation: u32::MAX,
@@ -31,7 +31,7 @@ impl Fleet {
         self.hosts.insert(id)
     }
 
-    /// A host that is offline and can make room for another.
+    /// Returns an offline host that can be evicted.
     pub(crate) fn evictable(&mut self, is_store_up: bool) -> Option<u32> {
         let may_go = |_, host: &Host| may_be_forgotten(host, is_store_up);
         self.hosts.evictable(may_go)
@@ -58,7 +58,7 @@ impl Fleet {
         self.newcomers.brief.len() > BRIEF_HOSTS_MAX
     }
 
-    /// Takes the host that has been offline for longest of those whose stay was short.
+    /// Takes the host with a short stay that has been offline for longest.
     pub(crate) fn take_brief(&mut self, is_store_up: bool) -> Option<u32> {
         for _ in 0..BRIEF_LOOKS_MAX {
             let reference = self.newcomers.brief.pop_front()?;
@@ -67,7 +67,7 @@ impl Fleet {
                 continue;
             };
             if host.presence.is_online() || host.has(Marks::LASTING) || host.has(Marks::KEYED) {
-                // It will be noted again, if its stay is short again.
+                // A later short stay records the host again.
                 continue;
             }
             if may_be_forgotten(host, is_store_up) {
@@ -83,14 +83,14 @@ impl Fleet {
         Some(self.newcomers.take_untold()).filter(|count| *count > 0)
     }
 
-    /// Returns whether the coming of a host that is online had no event.
+    /// Returns whether an online host came online without an event.
     pub(crate) fn is_unannounced(&self, slot: u32) -> bool {
         self.unannounced.has(slot)
     }
 }
 
 /// Returns whether an offline host can be forgotten: no write of it is with the store, and the
-/// store does not have it as online. While the store is unavailable its return corrects that.
+/// store does not have it as online. An unavailable store is corrected when it returns.
 pub(crate) fn may_be_forgotten(host: &Host, is_store_up: bool) -> bool {
     let is_wrong = host.has(Marks::TOLD_ONLINE) || host.has(Marks::IN_DOUBT);
     let is_wrong = is_wrong || host.is_unreported();

@@ -1,4 +1,4 @@
-//! Past transitions of hosts: 8 bytes each, and nothing for a host that came online once and stayed.
+//! Past transitions of hosts: 8 bytes each. A host that came online once and stayed has none.
 //!
 //! The present state of a host is in its row. Only the states before it are here.
 

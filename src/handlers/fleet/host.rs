@@ -1,7 +1,7 @@
-//! One host's row: small, since there may be a million of them that say nothing but "alive".
+//! The row of a host. It is small, since there may be a million hosts that only send heartbeats.
 //!
-//! A plain IPv4 host *is* its address: four bytes name it and locate it. What only others have
-//! (a name of their own, an IPv6 address, a report of themselves) is behind one pointer.
+//! The address of a plain IPv4 host is its id, so four bytes hold both. Other data (an id of its
+//! own, an IPv6 address, reported data) are behind one pointer.
 //!
 //! ```text
 //!   Host, 56 bytes ──▶ Extra: id, other address, own connection ──▶ Rest: what it says it is
@@ -29,7 +29,7 @@ pub struct Host {
     extra: Option<Box<Extra>>,
     /// The name of a plain IPv4 host.
     address: Ipv4Addr,
-    /// Counts the uses of the slot.
+    /// Generation of the slot.
     pub(crate) generation: u32,
     /// Its connections.
     pub sessions: u32,
@@ -43,11 +43,11 @@ pub struct Host {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Option<Host>>() <= 56, "there may be a million");
 
-/// It has connected since this node claimed it last.
+/// The host has connected since the last claim of this node.
 const NEEDS_CLAIM: u64 = 1 << 63;
-/// Its going offline is reported once the store has confirmed that its claim was this node's.
+/// Its offline event is reported after the store has confirmed that its claim was this node's.
 const UNREPORTED: u64 = 1 << 62;
-/// An epoch, which never reaches the bits above.
+/// Mask of the epoch, below the flags.
 const EPOCH: u64 = UNREPORTED - 1;
 
 /// Properties of a host: bits.
@@ -55,33 +55,33 @@ const EPOCH: u64 = UNREPORTED - 1;
 pub struct Marks(u8);
 
 impl Marks {
-    /// The event stream, as far as it is written, says it is online.
+    /// The event stream, as far as it is written, has the host online.
     pub const TOLD_ONLINE: Self = Self(1);
-    /// An `Online` or `Offline` of it is with the store.
+    /// An `Online` or `Offline` operation of the host is with the store.
     pub const IN_FLIGHT: Self = Self(1 << 1);
-    /// A store that went away may have run, or may still run, something of it that says it is online. It is
-    /// written offline, if that is what it is, until the walk after the store's return has been made twice.
+    /// A dropped store connection may still execute an `Online` of the host. An offline host is
+    /// therefore written offline, until the second sweep after the reconnection.
     pub const IN_DOUBT: Self = Self(1 << 2);
     /// It wants dispatches over its connection.
     pub const PUSH: Self = Self(1 << 3);
-    /// Its row has its port, and so says where it connects from.
+    /// The row has its port, and therefore its address.
     const LOCATED: Self = Self(1 << 4);
     /// It was sent a task and has not answered yet.
     pub const ASKED: Self = Self(1 << 5);
-    /// It has proved a key, in this life of the server or an earlier one.
+    /// The host has proved a key, in this run of the server or an earlier one.
     pub const KEYED: Self = Self(1 << 6);
-    /// It has stayed online for a timeout at least, once.
+    /// The host has stayed online for at least one timeout.
     pub const LASTING: Self = Self(1 << 7);
 }
 
 /// Presence of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It has a live connection.
+    /// A connection is open.
     Online,
-    /// It had one before a restart, and is not judged yet.
+    /// Online before a restart, and not judged yet.
     Inherited,
-    /// It is offline, and why, as far as that is known.
+    /// Offline, with the reason if it is known.
     Offline(Option<Reason>),
 }
 
@@ -142,11 +142,11 @@ struct Extra {
     peer: Peer,
     /// Its UDP port, where it gave one.
     udp: u16,
-    /// The connection it named itself on, if there is one.
+    /// The connection of its hello, if it is still open.
     identified: Option<ConnId>,
-    /// Its hello on that connection asked for a reply.
+    /// The hello on that connection asked for a reply.
     asks: bool,
-    /// Names the host's process.
+    /// Identifies the host's process.
     boot: Option<Box<str>>,
     rest: Option<Box<Rest>>,
 }
@@ -165,10 +165,10 @@ impl Default for Extra {
     }
 }
 
-/// Data of hosts that have reported themselves or answered.
+/// Data of hosts that have sent an inventory or an answer.
 #[derive(Debug, Default)]
 pub struct Rest {
-    /// The key it last answered with "received".
+    /// The last key that the host answered with "received".
     pub answered: Option<TaskKey>,
     /// Host name from its report.
     pub hostname: Option<String>,
@@ -178,15 +178,15 @@ pub struct Rest {
     pub addresses: Vec<String>,
     /// The values that are stored for it.
     pub values: Vec<String>,
-    /// The connection its inventory came by, while that is to be, or is, stored.
+    /// Connection of its inventory, while that is waiting to be stored or is stored.
     pub inventory_from: Option<ConnId>,
-    /// The inventory is still to be written.
+    /// The inventory is not written yet.
     pub inventory_behind: bool,
-    /// Reports that wait for it to be written.
+    /// Reports that wait for the inventory to be written.
     pub inventory_asks: Vec<Origin>,
 }
 
-/// A host's name as the table looks it up: four bytes, or a text.
+/// Key of the index of names: four bytes, or a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key<'a> {
     Address(Ipv4Addr),
@@ -194,7 +194,8 @@ pub(crate) enum Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// The key of `id`: what reads as an IPv4 address is that address, since only one text does.
+    /// The key of `id`. Text that is an IPv4 address becomes the address; each address has one text
+    /// only.
     pub(crate) fn of(id: &'a HostId) -> Self {
         let text = id.as_str();
         match text.parse() {
@@ -264,7 +265,7 @@ impl Host {
         self.extra.as_deref().map_or(Peer::UNKNOWN, |x| x.peer)
     }
 
-    /// It connects from `peer`.
+    /// Sets the address from which it connects.
     pub fn set_peer(&mut self, peer: Peer) {
         let plain = matches!(self.key(), Key::Address(own) if peer.ip() == own);
         let located = plain && peer != Peer::UNKNOWN;
@@ -281,7 +282,7 @@ impl Host {
         (!self.presence.is_online() && self.moved > Instant::ZERO).then_some(self.moved)
     }
 
-    /// It goes online, or offline at `gone`.
+    /// Sets its presence; `gone` is the time at which it went offline.
     pub fn set_presence(&mut self, presence: Presence, gone: Option<Instant>) {
         if !(self.presence.is_online() && presence.is_online()) {
             self.moved = gone.unwrap_or(Instant::ZERO);
@@ -305,13 +306,13 @@ impl Host {
         }
     }
 
-    /// The connection it named itself on, if there is one.
+    /// The connection of its hello, if it is still open.
     #[must_use]
     pub fn identified(&self) -> Option<ConnId> {
         self.extra.as_deref()?.identified
     }
 
-    /// It has named itself on `conn`, or on none any more; on which before.
+    /// Sets the connection of its hello, or none. Returns the previous one.
     pub fn set_identified(&mut self, conn: Option<ConnId>) -> Option<ConnId> {
         if conn.is_none() && self.extra.is_none() {
             return None;
@@ -325,7 +326,7 @@ impl Host {
         self.extra.as_deref().is_some_and(|extra| extra.asks)
     }
 
-    /// Its hello asked for a reply, or did not.
+    /// Sets whether its hello asked for a reply.
     pub fn set_asks(&mut self, asks: bool) {
         if asks != self.asks() {
             self.extra_mut().asks = asks;
@@ -338,7 +339,7 @@ impl Host {
         self.extra.as_deref().map_or(0, |extra| extra.udp)
     }
 
-    /// It takes datagrams at this port; at none of its own if that is 0.
+    /// Sets its UDP port; 0 is none.
     pub fn set_udp(&mut self, port: u16) {
         if port != self.udp() {
             self.extra_mut().udp = port;
@@ -351,7 +352,7 @@ impl Host {
         self.claim & EPOCH
     }
 
-    /// The store has returned this epoch.
+    /// Sets the epoch that the store has returned.
     pub const fn set_epoch(&mut self, epoch: u64) {
         self.claim = (self.claim & !EPOCH) | (epoch & EPOCH);
     }
@@ -362,7 +363,7 @@ impl Host {
         self.claim & NEEDS_CLAIM != 0
     }
 
-    /// It has connected, or is being claimed for that.
+    /// Sets whether it has connected since the last claim.
     pub const fn set_needs_claim(&mut self, to: bool) {
         self.claim = (self.claim & !NEEDS_CLAIM) | if to { NEEDS_CLAIM } else { 0 };
     }
@@ -373,7 +374,7 @@ impl Host {
         self.claim & UNREPORTED != 0
     }
 
-    /// Its going offline is to be reported later, or need not be any more.
+    /// Sets whether its offline event is still to be reported.
     pub const fn set_unreported(&mut self, to: bool) {
         self.claim = (self.claim & !UNREPORTED) | if to { UNREPORTED } else { 0 };
     }
@@ -384,7 +385,7 @@ impl Host {
         self.marks.0 & mark.0 != 0
     }
 
-    /// It is true of it, or not.
+    /// Sets the mark.
     pub const fn set(&mut self, mark: Marks, to: bool) {
         match to {
             true => self.marks.0 |= mark.0,
@@ -392,7 +393,7 @@ impl Host {
         }
     }
 
-    /// It is not true of it any more; whether it was.
+    /// Clears the mark. Returns whether it was set.
     pub const fn take(&mut self, mark: Marks) -> bool {
         let was = self.has(mark);
         self.set(mark, false);
@@ -444,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packed_peer_unpacks_to_what_it_was() {
+    fn packed_peers_unpack_unchanged() {
         for text in ["10.0.0.7:51234", "[fe80::1]:7"] {
             let address: SocketAddr = text.parse().unwrap();
             assert_eq!(Peer::new(address).address(), address);
@@ -453,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_host_is_its_address_and_needs_nothing_beside_its_row() {
+    fn a_plain_ipv4_host_needs_only_its_row() {
         let mut host = host("10.0.0.7");
         assert_eq!(host.peer(), Peer::UNKNOWN);
         host.set_peer(peer("10.0.0.7:0"));
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_its_name_a_host_is_found_where_it_was_last() {
+    fn the_last_peer_of_every_kind_of_host_is_kept() {
         for id in ["10.0.0.7", "web-1", "fe80::1", "10.0.0.07", "1.2.3"] {
             let mut host = host(id);
             assert_eq!(host.id().as_str(), id);
@@ -477,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_is_of_a_host_online_and_a_going_of_one_offline() {
+    fn datagram_and_offline_times_share_a_field() {
         let (early, late) = (Instant::from_nanos(5), Instant::from_nanos(9));
         let mut host = host("a");
         host.set_datagram(early);

@@ -46,10 +46,10 @@ impl HostTable {
         self.slots.len()
     }
 
-    /// Slots in use or free: what a walk over all of them has to cover.
+    /// Number of slots, in use or free: the range of a walk over all hosts.
     #[must_use]
     pub fn slots(&self) -> usize {
-        // The slab has no other way to tell how far its slots reach.
+        // The slab has no other way to return the number of its slots.
         self.slots.capacity()
     }
 
@@ -74,7 +74,7 @@ impl HostTable {
         self.slots.get_mut(slot as usize)
     }
 
-    /// The slot a reference names, if the host it was made for is still there.
+    /// Returns the slot of a reference, if its host is still in the table.
     #[must_use]
     pub fn resolve(&self, host: HostRef) -> Option<u32> {
         let found = self.slots.get(host.slot as usize)?;
@@ -121,9 +121,10 @@ impl HostTable {
         }
     }
 
-    /// The host to make room when the table is full, looked for among the next few: offline, and such that `may_go`. One that
-    /// has proved a key goes last, since its id would then be anyone's, and one that was never online for long goes
-    /// first; among equals the one offline for longest.
+    /// Returns the host to evict when the table is full: an offline one among the next few for
+    /// which `may_go` holds. Hosts with short stays are evicted first. Hosts that have proved a key
+    /// are evicted last, since their ids would be free for any peer. Among equals the host that has
+    /// been offline for longest is evicted.
     pub fn evictable(&mut self, may_go: impl Fn(u32, &Host) -> bool) -> Option<u32> {
         let reach = self.slots();
         let mut best: Option<(bool, bool, UnixMs, u32)> = None;
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_stay_goes_first_and_a_keyed_or_online_host_last() {
+    fn short_stays_are_evicted_first_keyed_hosts_last() {
         let mut hosts = HostTable::new(5);
         let slots = ["online", "keyed", "old", "new", "brief"].map(|name| {
             let slot = hosts.insert(id(name)).unwrap();

@@ -1,5 +1,5 @@
-//! Inventories of hosts. A new report replaces the older one; it is state, written for as long as
-//! the connection it came by is still the host's.
+//! Inventories of hosts. A new report replaces the older one. It is written as long as the
+//! connection that sent it is still the host's.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::limits::{INVENTORY_ASKS_MAX, INVENTORY_BYTES_MAX};
 use crate::store::op::{self, Origin};
 
 impl Fleet {
-    /// Takes the inventory of a host. Returns whether it is to be written, and was not before.
+    /// Takes the inventory of a host. Returns whether it is newly waiting to be written.
     pub(crate) fn take_inventory(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -82,7 +82,7 @@ impl Fleet {
         })
     }
 
-    /// An inventory is written, or never will be.
+    /// Settles an inventory: it is written, or never will be.
     pub(crate) fn inventory_settled(
         &mut self,
         cx: &mut Ctx<'_>,

@@ -51,7 +51,7 @@ pub enum LabelSource {
 }
 
 impl LabelSource {
-    /// The word that is shown.
+    /// Name of the source, as it is shown.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -83,7 +83,7 @@ pub(crate) struct Labels {
     lists: Numbered<u32, Box<[Entry]>>,
     /// Next slot of the walk that gives all hosts the labels of a new configuration.
     walk: Option<u32>,
-    /// Labels that are to be written, and those that are with the store.
+    /// Labels to be written, and labels that are with the store.
     unwritten: BTreeSet<(u32, LabelPlace)>,
     in_flight: BTreeSet<(u32, LabelPlace)>,
     /// Requesters that wait until the labels of a host are written.
@@ -91,8 +91,8 @@ pub(crate) struct Labels {
 }
 
 impl Labels {
-    /// Takes the labels and groups of a configuration. All hosts are to be
-    /// [refreshed](Self::take_walk) then.
+    /// Takes the labels and groups of a configuration. All hosts must then be
+    /// [refreshed](Self::take_walk).
     pub(crate) fn set_rules(&mut self, rules: LabelRules) {
         let had_rules = !self.rules.is_empty();
         let compiled = rules.rules.into_iter().filter_map(|(target, set)| {
@@ -235,7 +235,7 @@ impl Labels {
             }
         }
         let changed = !old.iter().filter(|entry| entry.source == source).eq(&own);
-        // The words of the old entries are given back after those of the new are taken.
+        // The words of the old entries are released after those of the new are taken.
         for entry in old.iter().filter(|entry| entry.source == source) {
             self.words.release(entry.key);
             self.words.release(entry.value);
@@ -253,12 +253,12 @@ impl Labels {
         (changed, dropped)
     }
 
-    /// Has the labels of one source written: `place` says where.
+    /// Queues a write of the labels of one source, which `place` names.
     pub(crate) fn write(&mut self, slot: u32, place: LabelPlace) {
         self.unwritten.insert((slot, place));
     }
 
-    /// Has the labels that a new host claims written, now that its record exists.
+    /// Queues a write of the labels that a new host claims, now that its record exists.
     pub(crate) fn write_claimed(&mut self, slot: u32) {
         if self
             .of_source(slot, LabelSource::Host)
@@ -269,7 +269,7 @@ impl Labels {
         }
     }
 
-    /// Has all labels written again: the store may have lost them.
+    /// Queues a write of all labels: the store may have lost them.
     pub(crate) fn rewrite(&mut self) {
         for (slot, list) in &self.lists {
             for entry in list {
@@ -328,7 +328,7 @@ impl Labels {
         done.map(|(requester, _)| requester).collect()
     }
 
-    /// The store is unavailable: what it has not confirmed is written when it is back. Returns the
+    /// Handles an unavailable store: unconfirmed labels are written after its return. Returns the
     /// waiting requesters.
     pub(crate) fn interrupt(&mut self) -> Vec<u64> {
         self.unwritten.append(&mut self.in_flight);
@@ -399,7 +399,7 @@ pub(crate) fn label_op(
     }))
 }
 
-/// Reads labels as they are stored. What is no label is left out.
+/// Reads labels as they are stored, without invalid ones.
 pub(crate) fn stored_labels(text: &str) -> BTreeMap<String, String> {
     let mut labels: BTreeMap<String, String> = serde_json::from_str(text).unwrap_or_default();
     labels.retain(|key, value| check_label(key, Some(value)).is_ok());
@@ -417,7 +417,7 @@ fn words_max(source: LabelSource) -> usize {
     }
 }
 
-/// What is wrong, in a few words.
+/// Reason of an invalid label, in a few words.
 pub fn check_label(key: &str, value: Option<&str>) -> Result<(), String> {
     let shown = crate::escape::escape(key);
     if !is_label_text(key) {

@@ -1,5 +1,5 @@
-//! Detection of mass events: more than half of at least twenty hosts offline within one timeout points to a
-//! failed switch, or to this server, and raises one event beside the single ones.
+//! Detection of mass events. If more than half of at least twenty hosts go offline within one
+//! timeout, a switch or this server may have failed. One event reports it, beside the single ones.
 //!
 //! Offline hosts are counted in a ring of buckets that together span one timeout. A host that returns
 //! within it is subtracted, so a host that comes and goes counts once.
@@ -9,18 +9,18 @@ use crate::time::{Instant, Span};
 
 const BUCKETS: u64 = 32;
 
-/// The count, and when it was last told.
+/// Count of hosts that went offline, and the time of the last report.
 #[derive(Clone, Debug)]
 pub struct MassOffline {
     window: Span,
     /// Span of a bucket, in nanoseconds.
     width: u64,
     buckets: [u64; BUCKETS as usize],
-    /// In all of them.
+    /// Sum of all buckets.
     sum: u64,
-    /// The number of the newest bucket since the beginning of time.
+    /// Number of the newest bucket since time zero.
     newest: u64,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 impl MassOffline {
@@ -33,26 +33,27 @@ impl MassOffline {
             buckets: [0; BUCKETS as usize],
             sum: 0,
             newest: 0,
-            told: None,
+            reported: None,
         }
     }
 
-    /// A host has gone, leaving `online` behind. The count so far, if this is the moment to tell.
+    /// Records a host that went offline, with `online` hosts left. Returns the count if it is to be
+    /// reported now.
     pub fn record_offline(&mut self, now: Instant, online: u64) -> Option<u64> {
         self.turn(now);
         self.buckets[(self.newest % BUCKETS) as usize] += 1;
         self.sum += 1;
         let gone = self.sum;
         let before = online + gone;
-        let quiet = self.told.is_none_or(|told| now.since(told) >= self.window);
+        let quiet = self.reported.is_none_or(|at| now.since(at) >= self.window);
         let mass = before >= MASS_OFFLINE_HOSTS_MIN as u64 && gone * 2 > before;
         (mass && quiet).then(|| {
-            self.told = Some(now);
+            self.reported = Some(now);
             gone
         })
     }
 
-    /// A host that had gone at `gone` is back.
+    /// Records that a host which went offline at `gone` is online again.
     pub fn record_online(&mut self, now: Instant, gone: Instant) {
         self.turn(now);
         let bucket = self.number(gone);
@@ -96,16 +97,16 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_once_when_the_half_is_passed() {
+    fn a_mass_event_is_reported_once() {
         let mut mass = MassOffline::new(WINDOW);
-        let told: Vec<u64> = (0..40)
+        let reported: Vec<u64> = (0..40)
             .filter_map(|i| mass.record_offline(at(100 + i / 10), 39 - i))
             .collect();
-        assert_eq!(told, [21], "of 40, the 21st is more than half");
+        assert_eq!(reported, [21], "of 40, the 21st is more than half");
     }
 
     #[test]
-    fn nineteen_hosts_are_no_mass_and_slow_losses_are_none_either() {
+    fn few_or_slow_losses_are_no_mass_event() {
         let mut mass = MassOffline::new(WINDOW);
         assert!((0..19).all(|i| mass.record_offline(at(100), 18 - i).is_none()));
         let mut mass = MassOffline::new(WINDOW);
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_that_comes_and_goes_is_one_host() {
+    fn a_reconnecting_host_counts_once() {
         let mut mass = MassOffline::new(WINDOW);
         for i in 0..40 {
             assert!(mass.record_offline(at(100 + i), 19).is_none());
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn another_timeout_may_tell_again() {
+    fn a_later_mass_event_is_reported_again() {
         let mut mass = MassOffline::new(WINDOW);
         assert!((0..30).any(|i| mass.record_offline(at(100), 29 - i).is_some()));
         assert!((0..30).any(|i| mass.record_offline(at(200), 29 - i).is_some()));

@@ -1,4 +1,4 @@
-//! The fleet: hosts, their sessions and addresses, and the rules of coming and going.
+//! The fleet: hosts, their sessions and addresses, and the rules of their presence.
 
 pub(crate) mod addresses;
 pub(crate) mod admission;
@@ -40,7 +40,7 @@ use self::presence::wall_of;
 use self::quarantine::Quarantine;
 use self::session::{Session, Sessions, Turn};
 
-/// Hosts, sessions, and what decides on their presence.
+/// Hosts, sessions, and the data that decide on their presence.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     hosts: HostTable,
@@ -52,25 +52,25 @@ pub(crate) struct Fleet {
     mass_offline: MassOffline,
     arrivals: Arrivals,
     newcomers: Newcomers,
-    /// Hosts online, by slot, that came without an event of their own.
+    /// Online hosts, by slot, that came online without an event of their own.
     unannounced: SlotSet,
     quarantine: Quarantine,
     inherited: Inherited,
     labels: Labels,
     /// Past transitions.
     history: History,
-    /// Number of hosts whose going offline is still to be reported.
+    /// Number of hosts whose offline event is still to be reported.
     unreported: u64,
 }
 
 /// The hosts held from before a restart.
 #[derive(Debug, Default)]
 struct Inherited {
-    /// Time of their judgement; `None` before the store could be read.
+    /// Deadline of their judgement; `None` before the first reading of the store.
     deadline: Option<Instant>,
-    /// Those in the middle of a task, too, are judged then.
+    /// The deadline also applies to hosts in the middle of a task.
     is_last: bool,
-    /// No other process can be holding them.
+    /// No other process can hold them any more.
     lease_clear: bool,
 }
 
@@ -127,7 +127,7 @@ impl Fleet {
         self.hosts.get(slot).map(Host::id)
     }
 
-    /// State of a host as a transition; none of a host that has never been anything.
+    /// State of a host as a transition; none for a host that has never been online or offline.
     pub(crate) fn present(&self, slot: u32) -> Option<Transition> {
         let host = self.hosts.get(slot).filter(|host| host.since.0 > 0)?;
         let was = match host.presence {
@@ -137,7 +137,7 @@ impl Fleet {
         Some(Transition::new(host.since, was))
     }
 
-    /// Notes the state that a host is about to leave.
+    /// Records the state that a host is about to leave.
     pub(crate) fn note_transition(&mut self, slot: u32) {
         if let Some(left) = self.present(slot) {
             self.history.push(slot, left);
@@ -175,7 +175,7 @@ impl Fleet {
         self.arm(conn, cx.at.now + first);
     }
 
-    /// Prefetches the pulse of a connection that may be about to send a message.
+    /// Prefetches the pulse of a connection that probably has a message.
     pub(crate) fn expect(&self, conn: ConnId) {
         self.sessions.expect(conn);
     }
@@ -208,7 +208,7 @@ impl Fleet {
         self.sessions.get(conn)
     }
 
-    /// Takes the place of a connection among those that wait for room. `None` if it has ended.
+    /// Returns the place of a connection among those that wait for room. `None` if it has ended.
     pub(crate) fn take_turn(&mut self, conn: ConnId) -> Option<Turn> {
         let session = self.sessions.get_mut(conn)?;
         Some(std::mem::take(&mut session.turn))
@@ -228,7 +228,7 @@ impl Fleet {
             return false;
         };
         session.turn = turn;
-        // It was not read, so it was not silent.
+        // A paused connection was not read, so its silence does not count.
         self.sessions.touch(conn, cx.at.now);
         cx.resume(conn);
         true
@@ -267,12 +267,12 @@ impl Fleet {
         }
     }
 
-    /// Has the heartbeats of a connection counted, or counted no longer.
+    /// Sets whether the heartbeats of a connection are counted.
     pub(crate) fn watch(&mut self, conn: ConnId, is_watched: bool) {
         self.sessions.watch(conn, is_watched);
     }
 
-    /// Takes new rules. Under shorter ones every connection is looked at, from `now` on.
+    /// Takes new rules. With a shorter timeout every connection gets an earlier deadline.
     pub(crate) fn set_rules(&mut self, before: &Rules, rules: &Rules, now: Instant) {
         if rules.timeout != before.timeout {
             self.mass_offline = MassOffline::new(rules.timeout);
@@ -320,7 +320,7 @@ impl Fleet {
         self.due = due;
     }
 
-    /// Drops what is over by `judge`: counts of new ids, claims on ids.
+    /// Drops data that are expired at `judge`: counts of new ids, claims on ids.
     pub(crate) fn clean(&mut self, judge: Instant) {
         self.quarantine.forget(judge);
         self.newcomers.forget(judge);

@@ -30,12 +30,13 @@ struct Count {
 #[derive(Debug)]
 pub struct Newcomers {
     networks: HashMap<u128, Count>,
-    /// Single events left, and when the budget was last looked at.
+    /// Single events left, and the time of the last refill.
     budget: u64,
     refilled: Instant,
     /// Hosts that came online without an event of their own since the last summary.
     untold: u64,
-    /// Hosts that are offline after a short stay, the oldest first. Some of them may be back or gone.
+    /// Hosts that are offline after a short stay, the oldest first. Some may be online again or
+    /// forgotten.
     pub brief: VecDeque<HostRef>,
 }
 
@@ -52,10 +53,11 @@ impl Default for Newcomers {
 }
 
 impl Newcomers {
-    /// Returns whether one more new id may come from this address now; it is counted.
+    /// Counts a new id from this address. Returns whether it may be entered.
     pub fn admit(&mut self, ip: IpAddr, now: Instant) -> bool {
         let Some(count) = self.count_of(ip, now) else {
-            // So many networks at once are a fleet, or an attack that no count of one network holds back.
+            // So many networks at once are a fleet, or an attack that counts per network cannot
+            // stop.
             return true;
         };
         if count.ids >= NEW_IDS_PER_NETWORK_MAX {
@@ -94,8 +96,8 @@ impl Newcomers {
         }
     }
 
-    /// Returns whether a host from `ip` that has never stayed for a timeout may have events of its
-    /// own; if not it is counted for the summary.
+    /// Returns whether a host from `ip` that has never stayed for a timeout may have single events.
+    /// Otherwise the summary counts it.
     pub fn may_tell(&mut self, ip: IpAddr, now: Instant) -> bool {
         let minute = now.as_nanos() / MINUTE.as_nanos();
         let count = self.networks.get(&network_of(ip));
@@ -122,7 +124,7 @@ impl Newcomers {
         std::mem::take(&mut self.untold)
     }
 
-    /// Forgets the counts of earlier minutes, and the memory they took.
+    /// Forgets the counts of earlier minutes, and frees their memory.
     pub fn forget(&mut self, now: Instant) {
         let minute = now.as_nanos() / MINUTE.as_nanos();
         self.networks.retain(|_, count| count.minute == minute);
@@ -135,8 +137,8 @@ impl Newcomers {
 /// Parts of a timeout by which arrivals are counted together.
 const PARTS: u64 = 32;
 
-/// Number of hosts online that have not stayed for a timeout yet, by time of arrival. A host costs
-/// nothing here: its place follows from the time at which it came online.
+/// Number of online hosts that have not stayed for a timeout yet, by time of arrival. A host takes
+/// no memory here: its bucket follows from the time at which it came online.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
     timeout: Span,
@@ -144,7 +146,7 @@ pub struct Arrivals {
     sum: u64,
 }
 
-/// Hosts that came within one part of a timeout of the wall clock.
+/// Hosts that came online within one part of a timeout, by the wall clock.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     number: u64,
@@ -164,7 +166,7 @@ impl Arrivals {
         }
     }
 
-    /// A host has come online at `since`, which is now.
+    /// Counts a host that has come online at `since`, which is now.
     pub fn came(&mut self, now: Instant, since: UnixMs) {
         self.mature(now);
         self.sum += 1;
@@ -182,7 +184,8 @@ impl Arrivals {
         }
     }
 
-    /// A host that had come at `since` has gone. Whether its stay was shorter than a timeout.
+    /// Removes a host that came online at `since` and went offline. Returns whether its stay was
+    /// shorter than a timeout.
     pub fn went(&mut self, now: Instant, since: UnixMs) -> bool {
         self.mature(now);
         let number = self.number(since);
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_brings_so_many_new_ids_a_minute() {
+    fn new_ids_of_a_network_are_bounded_per_minute() {
         let mut newcomers = Newcomers::default();
         let mut admit = |ip: &str, ms| newcomers.admit(ip.parse().unwrap(), at(ms));
         assert!((0..NEW_IDS_PER_NETWORK_MAX).all(|_| admit("2001:db8::1", 0)));

@@ -1,4 +1,4 @@
-//! Presence of hosts: what a connection, its end, the store and silence change in the table.
+//! Presence of hosts: changes of the table by connections, their ends, the store and silence.
 
 use crate::codec::message::Hello;
 use crate::handlers::Moment;
@@ -11,14 +11,14 @@ use crate::ids::{ConnId, HostId};
 use crate::store::op::{HeldHost, LabelPlace, Reason, Stamp};
 use crate::time::{Instant, UnixMs};
 
-/// A connection has become one of a host's.
+/// Result of assigning a connection to a host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attached {
     /// Presence of the host before.
     pub(crate) was: Presence,
-    /// It named itself, and its address is another one than before.
+    /// Its id is its own, and its address differs from the previous one.
     pub(crate) moved: bool,
-    /// The connection that it replaces, and whether the hello on that asked for a reply.
+    /// The replaced connection, and whether the hello on it asked for a reply.
     pub(crate) replaced: Option<(ConnId, bool)>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Attached {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SessionEnded {
     pub(crate) slot: u32,
-    /// It was the last session of a host that is online.
+    /// It was the last session of an online host.
     pub(crate) is_last: bool,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct WentOffline {
     pub(crate) id: HostId,
     /// Number of its event, if it has one.
     pub(crate) event: Option<u64>,
-    /// It had never stayed for a timeout, and has proved no key.
+    /// It had never stayed for a timeout and has proved no key.
     pub(crate) is_brief: bool,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Due {
     pub(crate) host: Option<u32>,
     /// Time from which the connection counts as silent.
     pub(crate) silent: Instant,
-    /// Its host may be silent while it is busy.
+    /// The host may be silent while it is busy.
     pub(crate) is_plain: bool,
 }
 
@@ -104,8 +104,8 @@ impl Fleet {
         })
     }
 
-    /// Notes what a hello says of its host. Returns whether the host's process is another one than
-    /// before.
+    /// Records the contents of a hello. Returns whether the host's process differs from the
+    /// previous one.
     pub(crate) fn introduce(&mut self, slot: u32, hello: &Hello<'_>, asks: bool) -> bool {
         let Some(host) = self.hosts.get_mut(slot) else {
             return false;
@@ -168,7 +168,7 @@ impl Fleet {
         Some(SessionEnded { slot, is_last })
     }
 
-    /// Makes a host online. Its event `waits` while that of its going offline does.
+    /// Makes a host online. Its event `waits` while that of its offline transition does.
     pub(crate) fn come_online(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -205,7 +205,7 @@ impl Fleet {
         Some(CameOnline { event })
     }
 
-    /// Reports that a host is online, where that waited for the store.
+    /// Reports that a host is online, after the store has confirmed the earlier change.
     pub(crate) fn report_online(&self, cx: &mut Ctx<'_>, slot: u32, stamp: Stamp) {
         let Some(host) = self.hosts.get(slot) else {
             return;
@@ -251,7 +251,7 @@ impl Fleet {
         if !lasting {
             self.newcomers.left_early(host.peer().ip(), cx.at.now);
         }
-        // A key that was proved is not forgotten for lack of room.
+        // A host with a proved key is not forgotten for lack of room.
         let is_brief = !lasting && !host.has(Marks::KEYED);
         Some(WentOffline {
             id,
@@ -284,7 +284,7 @@ impl Fleet {
         count.flatten()
     }
 
-    /// The going offline of a host is reported, or need not be any more.
+    /// Clears the pending offline event of a host.
     pub(crate) fn need_not_report(&mut self, slot: u32) {
         let host = self.hosts.get_mut(slot);
         if let Some(host) = host.filter(|host| host.is_unreported()) {
@@ -293,7 +293,8 @@ impl Fleet {
         }
     }
 
-    /// Another node holds a host, or none does any more: it is offline here, without a report.
+    /// Takes a host offline here, without a report: another node holds it, or no node does any
+    /// more.
     pub(crate) fn hand_over(&mut self, cx: &mut Ctx<'_>, slot: u32) {
         self.need_not_report(slot);
         self.note_transition(slot);
@@ -323,7 +324,7 @@ impl Fleet {
         }
     }
 
-    /// Notes what the store knows of a host; `is_first` at the first store connection.
+    /// Applies the store's record of a host; `is_first` at the first store connection.
     pub(crate) fn recall(&mut self, cx: &mut Ctx<'_>, slot: u32, found: HeldHost, is_first: bool) {
         let Some(host) = self.hosts.get_mut(slot) else {
             return;
@@ -340,7 +341,8 @@ impl Fleet {
             host.has(Marks::TOLD_ONLINE) || found.ours,
         );
         if found.ours {
-            // What the store says now counts, also where it has gone back to an older copy of itself.
+            // The store's record counts now, even if the store has returned to an older copy of its
+            // data.
             host.set_epoch(found.epoch);
         }
         host.seen = host.seen.max(found.seen);
@@ -360,7 +362,7 @@ impl Fleet {
         }
         host.set(Marks::LASTING, true);
         if found.ours && host.presence.is_online() {
-            // It came back before the store could be read for the first time: it was never offline.
+            // It reconnected before the first reading of the store: it was never offline.
             if is_first {
                 host.since = since;
             }
@@ -423,8 +425,9 @@ impl Fleet {
         })
     }
 
-    /// Prefetches the rows of these connections and of their hosts. Of a hundred thousand that are
-    /// due at once each is somewhere else in memory: examined alone, each would be waited for in turn.
+    /// Prefetches the rows of these connections and of their hosts. A hundred thousand rows that
+    /// are due at once are scattered in memory; without prefetching each access would wait for
+    /// memory.
     pub(crate) fn prefetch(&self, slots: &[u32]) {
         let host = |slot: &u32| self.hosts.get(self.sessions.at(*slot)?.1.host()?);
         let online = slots.iter().filter_map(host);
@@ -451,7 +454,7 @@ impl Fleet {
         self.inherited.deadline = Some(deadline);
     }
 
-    /// No other process can be holding our hosts.
+    /// Records that no other process can hold our hosts any more.
     pub(crate) fn clear_lease(&mut self) {
         self.inherited.lease_clear = true;
     }

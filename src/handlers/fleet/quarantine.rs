@@ -1,6 +1,7 @@
-//! Ids that are fought over: two machines with one id would replace each other for ever. Beyond fifteen replacements
-//! within a minute the id is left for a minute with the network that held it longest in the last hour, and others are refused.
-//! That network itself keeps what is left of its fifteen replacements, so that a host whose connection is lost can return.
+//! Quarantine of contested ids. Two machines with one id would replace each other for ever. Beyond
+//! fifteen replacements within a minute, the id stays for a minute with the network that held it
+//! longest in the last hour, and other claimants are refused. That network itself keeps the rest of
+//! its fifteen replacements, so that a host can reconnect after a lost connection.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -12,15 +13,16 @@ use crate::time::{Instant, Span};
 const WINDOW: Span = Span::from_secs(QUARANTINE_WINDOW_S);
 /// Interval in which the time of a network with an id counts.
 const HOUR: Span = Span::from_secs(3_600);
-/// Replacements within [`WINDOW`] that make two claimants of connections that tell nothing of their processes.
+/// Number of replacements within [`WINDOW`] that indicates two claimants, if the identity of their
+/// processes is not known.
 const DUPLICATE_REPLACEMENTS: usize = 3;
 
-/// A connection that wants an id which another connection has.
+/// A connection that claims an id of another connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim {
-    /// Address of the connection that has the id.
+    /// Address of the connection that holds the id.
     pub holder: IpAddr,
-    /// Address of the connection that wants it.
+    /// Address of the claimant.
     pub claimant: IpAddr,
     /// Time for which the host has been online.
     pub online: Span,
@@ -72,7 +74,7 @@ struct Fight {
     is_reported: bool,
 }
 
-/// The ids replaced of late.
+/// The recently replaced ids.
 #[derive(Debug, Default)]
 pub struct Quarantine {
     fights: Numbered<HostRef, Fight>,
@@ -111,8 +113,9 @@ impl Quarantine {
         Verdict::Replace
     }
 
-    /// One connection of an id has replaced another. Whether that is to be reported, once a fight, as two claimants of one id:
-    /// their processes differ, or replacements follow each other where that is not known.
+    /// Records a replacement. Returns whether two claimants of one id are to be reported, once per
+    /// contest: their processes differ, or, where these are not known, the replacements are
+    /// frequent.
     pub fn is_duplicate(&mut self, host: HostRef, differs: Option<bool>, now: Instant) -> bool {
         let Some(fight) = self.fight(host, now) else {
             return false;
@@ -123,12 +126,13 @@ impl Quarantine {
         is_first
     }
 
-    /// A connection that has proved a key has taken the id from one that has not: the fight is over.
+    /// Ends a contest: a connection that has proved a key has replaced one that has not.
     pub fn settled(&mut self, host: HostRef) {
         self.fights.remove(&host);
     }
 
-    /// Forgets fights in which nothing was replaced for an hour; those of the last minute are reported once only.
+    /// Forgets contests without a replacement for an hour. Contests of the last minute are reported
+    /// once only.
     pub fn forget(&mut self, now: Instant) {
         self.fights.retain(|_, fight| {
             fight.prune(now);
@@ -144,7 +148,7 @@ impl Quarantine {
         self.fights.values().filter(live).count()
     }
 
-    /// The fight over this id. `None` where there is no room for another one.
+    /// The contest for this id. `None` if there is no room for another one.
     fn fight(&mut self, host: HostRef, now: Instant) -> Option<&mut Fight> {
         if self.fights.len() >= FIGHTS_MAX && !self.fights.contains_key(&host) {
             self.fights.retain(|_, fight| {
@@ -160,7 +164,8 @@ impl Quarantine {
 }
 
 impl Fight {
-    /// The holder has had the id since the last claim, or since the host came online, whichever is later.
+    /// Time since which the holder has had the id: that of the last claim, or of its coming online,
+    /// whichever is later.
     fn credit(&mut self, holder: u128, online: Span, now: Instant) {
         let last = self.claimed.replace(now);
         let held = last.map_or(online, |last| now.since(last).min(online));
@@ -183,7 +188,7 @@ impl Fight {
         });
     }
 
-    /// The network that held the id longest in the last hour; the holder among equals.
+    /// The network that held the id longest in the last hour; among equals that of the holder.
     fn longest(&self, holder: u128, now: Instant) -> Option<u128> {
         let rank = |tenure: &&Tenure| (tenure.within_hour(now), tenure.network == holder);
         let longest = self.tenures.iter().max_by_key(rank);
@@ -261,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn one_replacement_every_few_seconds_is_a_host_with_a_bad_network() {
+    fn slow_replacements_start_no_quarantine() {
         let mut quarantine = Quarantine::default();
         assert!((0..100).all(|i| claimed(&mut quarantine, 4 * i) == Verdict::Replace));
         quarantine.forget(at(1_000));
@@ -271,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_holder_keeps_the_id_though_it_came_last() {
+    fn the_longest_holder_keeps_the_id() {
         let (owner, thief) = ("2001:db8::1", "10.0.0.9");
         let mut quarantine = Quarantine::default();
         let first = quarantine.claimed(HOST, &claim(owner, thief), at(0));
@@ -293,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sixteenth_claim_is_taken_if_it_is_the_owners() {
+    fn the_sixteenth_claim_of_the_owner_succeeds() {
         let (owner, thief) = ("10.0.0.1", "10.0.0.9");
         let mut quarantine = Quarantine::default();
         let _ = quarantine.claimed(HOST, &claim(owner, thief), at(0));
@@ -305,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_of_one_id_are_reported_once_a_fight() {
+    fn two_processes_are_reported_once_a_contest() {
         let mut quarantine = Quarantine::default();
         let mut reported = 0;
         for n in 0..10 {
@@ -316,7 +321,7 @@ mod tests {
         quarantine.forget(at(100));
         let _ = claimed(&mut quarantine, 100);
         assert!(quarantine.is_duplicate(HOST, Some(true), at(100)));
-        // Nothing is known of their processes: how often they come decides.
+        // Without known processes the frequency of replacements decides.
         let mut quarantine = Quarantine::default();
         let reports: Vec<bool> = (0..5)
             .map(|n| {
@@ -328,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_of_fights_stops_no_takeover() {
+    fn a_full_table_stops_no_takeover() {
         let mut quarantine = Quarantine::default();
         for slot in 0..=FIGHTS_MAX as u32 {
             let host = HostRef {

@@ -8,7 +8,7 @@ use crate::handlers::fleet::host::Host;
 use crate::ids::HostId;
 
 impl Fleet {
-    /// The host at this address: the only one there, or the only one there with that port.
+    /// The only host at this address, or the only one there with this port.
     pub(crate) fn only_one_at(&self, cx: &Ctx<'_>, from: SocketAddr) -> Option<u32> {
         let ip = from.ip().to_canonical();
         let plain = self.plain_at(ip);
@@ -21,15 +21,15 @@ impl Fleet {
         same.next().is_none().then_some(first)
     }
 
-    /// The host online that has this address for its name.
+    /// The online host whose id is this address.
     fn plain_at(&self, ip: IpAddr) -> Option<u32> {
         let slot = self.hosts.find(&HostId::of_address(ip))?;
         let host = self.hosts.get(slot)?;
         host.presence.is_online().then_some(slot)
     }
 
-    /// The hosts online that are reached by datagram at this address and port, or would be if they did not want
-    /// pushes.
+    /// Online hosts that datagrams reach at this address and port, including hosts that take pushes
+    /// instead.
     pub(crate) fn reached_at(
         &self,
         cx: &Ctx<'_>,

@@ -5,8 +5,8 @@
 //!   └────abnormal, silent, closed───────────────▶ gone
 //! ```
 //!
-//! The data that a heartbeat reads and writes are in a column of their own, eight bytes per connection:
-//! those of a million connections stay in the cache, and the rest of a session does not.
+//! The data that a heartbeat reads and writes are in a column of their own, eight bytes per
+//! connection. Those of a million connections stay in the cache; the rest of a session does not.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -21,17 +21,17 @@ const NONE: u32 = u32::MAX;
 /// Data of a connection that a heartbeat needs.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pulse {
-    /// Time of its last complete valid message; before the first, of its opening. In milliseconds,
-    /// rounded up so that no host is silent too early, and of those the lower half, which is
-    /// unambiguous: no host is silent for 24 days.
+    /// Time of the last complete valid message, or of the opening before the first. In
+    /// milliseconds, rounded up so that no host counts as silent too early. Only the lower half is
+    /// stored; it is unambiguous, since no host is silent for 24 days.
     last: u32,
-    /// Its generation, and the marks below.
+    /// Generation, and the flags below.
     mark: u32,
 }
 
-/// There is a connection.
+/// Flag of an open connection.
 const OPEN: u32 = 1;
-/// Its host is known, and its heartbeats say nothing but that it is alive.
+/// Flag of a known host whose heartbeats need no further action.
 const UNWATCHED: u32 = 2;
 /// Bits of a mark beside the generation.
 const MARKS: u32 = 2;
@@ -84,27 +84,28 @@ fn millis_down(at: Instant) -> u32 {
 /// One connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
-    /// The latest deadline set for it, in milliseconds, rounded down, and of those the lower half: it is a day ahead at most.
+    /// The latest deadline set for it, in milliseconds, rounded down. Only the lower half is
+    /// stored: it is at most a day ahead.
     armed: u32,
     host: u32,
-    /// Its peer's address; unspecified for an IPv6 one, which is stored aside.
+    /// The peer's address; unspecified for an IPv6 address, which is stored separately.
     ip: Ipv4Addr,
     port: u16,
-    /// It named its host with a hello.
+    /// The host has sent a hello.
     pub identified: bool,
     /// Its place in waiting for room.
     pub turn: Turn,
 }
 
-/// Place of a connection whose input had no room.
+/// Position of a connection among those that wait for room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Turn {
-    /// Nowhere: it had none, or there was room.
+    /// Not waiting.
     #[default]
     None,
-    /// It waits, and is not read meanwhile; so it is not silent.
+    /// Waiting and not read, so its silence does not count.
     Waiting,
-    /// It has waited for a report, and goes before those that have not.
+    /// After a wait for a report: it goes before connections that have not waited.
     Next,
 }
 
@@ -114,13 +115,13 @@ const _: () = assert!(
 );
 
 impl Session {
-    /// Sets the latest deadline, which is less than 24 days ahead. An entry of the wheel that comes due before it is of no account: it
-    /// was set for an earlier connection of the slot, or under other rules.
+    /// Sets the latest deadline, which is less than 24 days ahead. An earlier entry of the wheel is
+    /// ignored: it belongs to an earlier connection of the slot, or to other rules.
     pub fn arm(&mut self, deadline: Instant) {
         self.armed = millis_down(deadline);
     }
 
-    /// Returns whether the deadline is still to come.
+    /// Returns whether the deadline has not come yet.
     #[must_use]
     pub fn is_armed_after(&self, judge: Instant) -> bool {
         self.armed.wrapping_sub(millis_down(judge)).cast_signed() > 0
@@ -139,14 +140,14 @@ impl Session {
     }
 }
 
-/// All connections, by the slots the reactor gave them.
+/// All connections, by slot of the reactor.
 #[derive(Debug, Default)]
 pub struct Sessions {
     slots: Vec<Option<Session>>,
     /// By the same slots.
     pulses: Vec<Pulse>,
     len: usize,
-    /// By slot, the peers whose address is an IPv6 one.
+    /// IPv6 addresses of peers, by slot.
     v6: Numbered<u32, Ipv6Addr>,
 }
 
@@ -157,7 +158,8 @@ impl Sessions {
         self.len
     }
 
-    /// Enters one. An older one in the same slot is overwritten; the reactor never lets that be.
+    /// Enters a connection. An older one in the same slot would be overwritten; the reactor
+    /// prevents that.
     pub fn open(&mut self, conn: ConnId, peer: SocketAddr, now: Instant) {
         let slot = conn.slot as usize;
         if slot >= self.slots.len() {
@@ -186,34 +188,34 @@ impl Sessions {
         }
     }
 
-    /// The connection, unless it is gone.
+    /// The connection, unless it has ended.
     #[must_use]
     pub fn get(&self, conn: ConnId) -> Option<&Session> {
         self.pulse(conn)?;
         self.slots.get(conn.slot as usize)?.as_ref()
     }
 
-    /// The connection, unless it is gone.
+    /// The connection, unless it has ended.
     pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
         self.pulse(conn)?;
         self.slots.get_mut(conn.slot as usize)?.as_mut()
     }
 
-    /// Returns whether the connection is open; as inexpensive as possible.
+    /// Returns whether the connection is open. On the fast path.
     #[must_use]
     pub fn is_open(&self, conn: ConnId) -> bool {
         self.pulse(conn).is_some()
     }
 
-    /// Returns whether the connection has a host, and its heartbeats are not counted; as
-    /// inexpensive as possible.
+    /// Returns whether the connection has a host and its heartbeats are not counted. On the fast
+    /// path.
     #[must_use]
     pub fn is_unwatched(&self, conn: ConnId) -> bool {
         self.pulse(conn)
             .is_some_and(|pulse| pulse.mark & UNWATCHED != 0)
     }
 
-    /// Has the heartbeats of a connection that has a host counted, or counted no longer.
+    /// Sets whether the heartbeats of a connection with a host are counted.
     pub fn watch(&mut self, conn: ConnId, watched: bool) {
         if self.get(conn).is_some_and(|session| session.host != NONE) {
             let mark = &mut self.pulses[conn.slot as usize].mark;
@@ -224,7 +226,7 @@ impl Sessions {
         }
     }
 
-    /// A message may be about to come by this connection.
+    /// Prefetches the pulse of a connection that probably has a message.
     pub fn expect(&self, conn: ConnId) {
         prefetch::prefetch(&self.pulses, conn.slot as usize);
     }
@@ -234,7 +236,7 @@ impl Sessions {
         pulse.is_of(conn).then_some(pulse)
     }
 
-    /// Notes that a connection is alive. Returns whether it is open.
+    /// Records that a connection is alive. Returns whether it is open.
     pub fn touch(&mut self, conn: ConnId, now: Instant) -> bool {
         match self.pulses.get_mut(conn.slot as usize) {
             Some(pulse) if pulse.is_of(conn) => {
@@ -253,7 +255,7 @@ impl Sessions {
         pulse.map_or(now, |pulse| pulse.last(now))
     }
 
-    /// It is a connection of the host in `slot`.
+    /// Assigns a connection to the host in `slot`.
     pub fn set_host(&mut self, conn: ConnId, slot: u32) {
         if let Some(session) = self.get_mut(conn) {
             session.host = slot;
@@ -275,7 +277,7 @@ impl Sessions {
         Peer::new(SocketAddr::new(ip, session.port))
     }
 
-    /// Whichever connection has this slot now.
+    /// The connection that has this slot now.
     #[must_use]
     pub fn at(&self, slot: u32) -> Option<(ConnId, &Session)> {
         let session = self.slots.get(slot as usize)?.as_ref()?;
@@ -283,7 +285,7 @@ impl Sessions {
         Some((pulse.conn(slot), session))
     }
 
-    /// Takes it out.
+    /// Removes a connection.
     pub fn remove(&mut self, conn: ConnId) -> Option<Session> {
         self.get(conn)?;
         self.len -= 1;
@@ -294,7 +296,7 @@ impl Sessions {
         self.slots[conn.slot as usize].take()
     }
 
-    /// All of them.
+    /// All connections.
     pub fn iter(&self) -> impl Iterator<Item = (ConnId, &Session)> {
         (0..self.slots.len() as u32).filter_map(|slot| self.at(slot))
     }
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pulse_is_that_of_its_own_connection_and_of_no_other_of_its_slot() {
+    fn a_pulse_belongs_to_one_generation_of_a_slot() {
         let mut sessions = opened(Instant::ZERO);
         let other = ConnId {
             generation: 8,
@@ -362,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_what_it_was_whatever_its_kind() {
+    fn peers_of_every_kind_are_kept() {
         let mut sessions = Sessions::default();
         for (generation, text) in (0..).zip(["10.0.0.7:1", "[fe80::1]:2", "[::ffff:10.0.0.8]:3"]) {
             let conn = ConnId {

@@ -59,8 +59,8 @@ impl Fleet {
         }
     }
 
-    /// Another process with the id of the host in `slot` is about to replace its connection, which
-    /// is still open: the event, once a fight.
+    /// Returns the event for a second process with the id of the host in `slot`, once per contest.
+    /// Its connection is about to replace one that is still open.
     pub(crate) fn find_duplicate(
         &mut self,
         cx: &Ctx<'_>,

@@ -1,7 +1,7 @@
-//! Changes of hosts' presence, still to be written: a short queue for each host that has any.
+//! Changes of presence that are not written yet: a short queue for each host with changes.
 //!
-//! A host without any takes no memory here but beside those that have some, and all of it goes back when the last change
-//! is settled.
+//! Memory is used only for pages of hosts with changes, and is freed when the last change is
+//! settled.
 
 use slab::Slab;
 
@@ -10,14 +10,14 @@ use crate::time::UnixMs;
 
 const NONE: u32 = u32::MAX;
 
-/// One change of a host's presence, still to be written.
+/// A change of a host's presence that is not written yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {
     /// The new state: online, or offline for a reason.
     pub to: Became,
     /// Time of the change.
     pub since: UnixMs,
-    /// The number of the event to tell; none for a host that is only written again.
+    /// Number of its event; none for a host that is only written again.
     pub event: Option<u64>,
     /// It is reported once the store has confirmed it.
     pub waits: bool,
@@ -39,7 +39,7 @@ impl Change {
         self.to == Became::Online
     }
 
-    /// The event to tell: it happened when the change did.
+    /// The event of the change, with the time of the change.
     #[must_use]
     pub fn stamp(&self) -> Option<Stamp> {
         let at = self.since;
@@ -51,20 +51,20 @@ impl Change {
 #[derive(Clone, Copy, Debug)]
 struct Node {
     since: UnixMs,
-    /// The number of the event, if `told`.
+    /// Number of the event, if `has_event`.
     seq: u64,
     next: u32,
     to: Became,
-    told: bool,
+    has_event: bool,
     waits: bool,
 }
 
-/// Hosts that stand together on a page.
+/// Number of hosts on a page.
 const PAGE: usize = 1_024;
 
-/// The oldest change of each host, by slot: a page for each thousand hosts of which any has one.
-/// Hosts go offline by the hundred thousand, roughly in the order of their slots, so pages stay in
-/// the cache; a hash table would miss it for each.
+/// The oldest change of each host, by slot. A page covers a thousand hosts and exists if one of
+/// them has a change. Hosts go offline by the hundred thousand, roughly in the order of their
+/// slots, so pages stay in the cache; a hash table would miss it for each host.
 #[derive(Debug, Default)]
 struct Heads {
     pages: Vec<Option<Box<[u32; PAGE]>>>,
@@ -79,7 +79,7 @@ impl Heads {
         page.map_or(NONE, |page| page[place])
     }
 
-    /// The oldest change of a host is this one from now on; none, if it is `NONE`.
+    /// Sets the oldest change of a host; `NONE` if it has none.
     fn set(&mut self, slot: u32, head: u32) {
         let (page, place) = Self::place(slot);
         if page >= self.pages.len() {
@@ -116,7 +116,7 @@ impl Changes {
         self.heads.len
     }
 
-    /// Those of one host, oldest first.
+    /// The changes of a host, oldest first.
     pub fn of(&self, slot: u32) -> impl Iterator<Item = Change> {
         let mut next = self.head(slot);
         std::iter::from_fn(move || {
@@ -125,13 +125,13 @@ impl Changes {
             Some(Change {
                 to: node.to,
                 since: node.since,
-                event: node.told.then_some(node.seq),
+                event: node.has_event.then_some(node.seq),
                 waits: node.waits,
             })
         })
     }
 
-    /// Puts one behind the others of its host.
+    /// Appends a change of a host.
     pub fn push(&mut self, slot: u32, change: Change) {
         match self.last_two(slot) {
             Some((_, last)) => {
@@ -142,7 +142,7 @@ impl Changes {
         }
     }
 
-    /// The same for a host that is known to have none.
+    /// Appends a change of a host that has none.
     pub fn push_first(&mut self, slot: u32, change: Change) {
         let node = self.enter(change);
         self.heads.set(slot, node);
@@ -154,12 +154,12 @@ impl Changes {
             seq: change.event.unwrap_or(0),
             next: NONE,
             to: change.to,
-            told: change.event.is_some(),
+            has_event: change.event.is_some(),
             waits: change.waits,
         }) as u32
     }
 
-    /// Takes the oldest of a host.
+    /// Takes the oldest change of a host.
     pub fn pop_front(&mut self, slot: u32) {
         let head = self.head(slot);
         if head != NONE {
@@ -172,7 +172,7 @@ impl Changes {
         }
     }
 
-    /// Takes the newest of a host.
+    /// Takes the newest change of a host.
     pub fn pop_back(&mut self, slot: u32) {
         let Some((before, last)) = self.last_two(slot) else {
             return;
@@ -189,7 +189,7 @@ impl Changes {
         self.heads.get(slot)
     }
 
-    /// The newest of a host and the one before it, if it has any. A queue is a few long at most.
+    /// The newest change of a host and the one before it. A queue is only a few changes long.
     fn last_two(&self, slot: u32) -> Option<(u32, u32)> {
         let (mut before, mut last) = (NONE, self.head(slot));
         while let Some(node) = self.nodes.get(last as usize).filter(|n| n.next != NONE) {
@@ -202,7 +202,7 @@ impl Changes {
         self.nodes.remove(node as usize)
     }
 
-    /// A host's last change is gone. A storm's worth of memory need not be kept.
+    /// Handles the end of a host's last change: after a storm the memory is freed.
     fn forget(&mut self, slot: u32) {
         self.heads.set(slot, NONE);
         if self.heads.len == 0 {
@@ -223,7 +223,7 @@ mod tests {
             let mut changes = Changes::default();
             let mut model: HashMap<u32, VecDeque<Change>> = HashMap::new();
             for (number, (step, slot)) in (0..).zip(steps) {
-                // Some of them on pages of their own.
+                // Some hosts have a page of their own.
                 let slot = slot * 500;
                 let queue = model.entry(slot).or_default();
                 match step {

@@ -7,7 +7,7 @@ use crate::store::op::history::{HOUR_MINUTES, Run, hour_at, minute_of};
 use crate::store::op::{HistoryRow, Op};
 use crate::time::{Instant, Span, UnixMs};
 
-/// A row, and whether the store is still to be given it.
+/// A row, and whether the store has not received it yet.
 #[derive(Debug)]
 struct Waiting {
     row: HistoryRow,
@@ -25,7 +25,8 @@ pub(crate) struct Minutes {
 }
 
 impl Minutes {
-    /// A store connection begins: every row is written again, since the store may have missed some.
+    /// Handles a new store connection: every row is written again, since the store may have lost
+    /// some.
     pub(super) fn begin(&mut self, now: Instant) {
         self.due.get_or_insert(now);
         self.rows.iter_mut().for_each(|one| one.is_ready = true);

@@ -1,4 +1,4 @@
-//! The outbox: what the store must still be given.
+//! The outbox: data that the store has not received yet.
 //!
 //! ```text
 //!  changes of hosts ─▶ per host, in order, one with the store at a time ─┐
@@ -7,8 +7,9 @@
 //!  inventories, last-seen times, audits, notices ────────────────────────┘
 //! ```
 //!
-//! Presence is never queued as operations: a host is in the queue, and its operation is made in its turn.
-//! A slow store therefore costs one entry per host, however often hosts come and go.
+//! Presence is not queued as operations. The queue holds hosts, and the operation of a host is made
+//! in its turn. A slow store therefore costs one entry per host, however often its presence
+//! changes.
 
 pub(crate) mod changes;
 pub(crate) mod minutes;
@@ -36,12 +37,12 @@ use self::minutes::Minutes;
 const SEEN_ROUND: Span = Span::from_secs(1);
 /// Interval between two checks that all our hosts are in `exists`.
 const AUDIT_ROUND: Span = Span::from_secs(AUDIT_S);
-/// Beside other nodes every sixth audit, once a minute, renews all claims.
+/// Beside other nodes, every sixth audit (once a minute) renews all claims.
 const AUDITS_PER_RENEWAL: u64 = 6;
 /// Delay of the second sweep after a store connection: a Redis that only hung still executes
 /// commands of a dropped connection.
 const SWEEP_AGAIN: Span = Span::from_secs(5);
-/// Slots a sweep or an audit examines for one batch, however few of them lead to an operation.
+/// Number of slots that a sweep or an audit examines for one batch.
 const SLOTS_PER_PULL_MAX: u32 = 20_000;
 
 /// The next presence operation.
@@ -49,7 +50,7 @@ const SLOTS_PER_PULL_MAX: u32 = 20_000;
 pub(crate) enum Presence {
     /// A change of the host in this slot.
     Change(u32, Change),
-    /// The host in this slot is to be written as it is.
+    /// The current presence of the host in this slot.
     Sweep(u32),
 }
 
@@ -68,16 +69,16 @@ pub(crate) struct Rounds {
     pub(crate) renewal: bool,
 }
 
-/// A walk over all hosts that writes each of them anew.
+/// A walk over all hosts that writes each host again.
 #[derive(Debug, Default)]
 struct Sweep {
-    /// The next slot, while it is under way.
+    /// The next slot, while a sweep is in progress.
     cursor: Option<u32>,
     /// Time of the next sweep.
     again: Option<Instant>,
 }
 
-/// All that waits to be written.
+/// All data that wait to be written.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Changes by slot of the host, oldest first. The first may be with the store.
@@ -88,7 +89,8 @@ pub(crate) struct Outbox {
     in_turn: SlotSet,
     /// Hosts that the store is to forget as well.
     forgotten: VecDeque<HostId>,
-    /// Hosts without a row that are to be offline in the store. As many as the store has as ours, at most.
+    /// Hosts without a row that must be set offline in the store. Bounded by the hosts that the
+    /// store has as ours.
     unknown: VecDeque<Offline>,
     /// Hosts whose inventory is ready.
     inventories: VecDeque<u32>,
@@ -114,7 +116,7 @@ pub(crate) struct Outbox {
     pub(crate) minutes: Minutes,
     /// Connections, by slot, that have sent something since the last flush.
     seen_since_flush: SlotSet,
-    /// Hosts of the last round that are still to be written.
+    /// Hosts of the last flush that are not written yet.
     seen: SlotSet,
     /// `Seen` operations with the store.
     seen_in_flight: usize,
@@ -133,7 +135,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// One more change of a host. `in_flight` says whether an earlier one of it is with the store.
+    /// Adds a change of a host. `in_flight` says whether an earlier one is with the store.
     fn change(&mut self, slot: u32, change: Change, in_flight: bool) {
         if !self.changes.has(slot) {
             self.changes.push_first(slot, change);
@@ -168,7 +170,7 @@ impl Outbox {
         None
     }
 
-    /// The change of this host that was with the store is settled.
+    /// Settles the change of this host that was with the store.
     fn settled(&mut self, slot: u32) {
         self.changes.pop_front(slot);
         if self.changes.has(slot) {
@@ -182,21 +184,23 @@ impl Outbox {
         }
     }
 
-    /// The host in `slot` is forgotten, and nothing of it is with the store: what was still to be written is not.
+    /// Forgets the host in `slot`, which has nothing with the store: its unwritten changes are
+    /// dropped.
     pub(crate) fn forget_host(&mut self, slot: u32) {
         while self.changes.has(slot) {
             self.changes.pop_front(slot);
         }
     }
 
-    /// The store is to forget this host. When too many wait it stays there for as long as any host that is offline.
+    /// Queues the deletion of this host in the store. If too many wait, the store keeps it as long
+    /// as any offline host.
     pub(crate) fn forget_in_store(&mut self, host: HostId) {
         if self.forgotten.len() < BRIEF_HOSTS_MAX {
             self.forgotten.push_back(host);
         }
     }
 
-    /// A host that has no row is to be offline in the store.
+    /// Queues an offline write of a host without a row.
     pub(crate) fn end_unknown(&mut self, offline: Offline) {
         self.unknown.push_back(offline);
     }
@@ -230,7 +234,8 @@ impl Outbox {
         next.is_some_and(|change| !change.is_online())
     }
 
-    /// The store is unavailable: of all that is state nothing is kept, since all of it is written anew.
+    /// Handles an unavailable store: all state is dropped, since it is written again after the
+    /// reconnection.
     fn forget_state(&mut self) {
         self.changes = Changes::default();
         self.turn = VecDeque::new();
@@ -265,19 +270,19 @@ impl Outbox {
         self.reports.push_back(op);
     }
 
-    /// A report is settled.
+    /// Settles a report.
     pub(crate) fn report_settled(&mut self, bytes: usize) {
         self.reports_waiting = self.reports_waiting.saturating_sub(1);
         self.settled += 1;
         self.report_bytes_waiting = self.report_bytes_waiting.saturating_sub(bytes);
     }
 
-    /// Owes an acknowledgement, until all reports accepted so far are settled.
+    /// Holds an acknowledgement back until all reports accepted so far are settled.
     pub(crate) fn owe(&mut self, origin: Origin) {
         self.owed.push_back((self.accepted, origin));
     }
 
-    /// The next acknowledgement that is owed no longer.
+    /// The next acknowledgement that need not wait any more.
     pub(crate) fn take_owed(&mut self) -> Option<Origin> {
         let (accepted, origin) = *self.owed.front()?;
         (accepted <= self.settled).then(|| {
@@ -316,7 +321,7 @@ impl Outbox {
         self.minutes.take(max, ops);
     }
 
-    /// Gives back the memory of what is not in use.
+    /// Returns unused memory to the allocator.
     pub(crate) fn tidy(&mut self) {
         self.turn.shrink_to_fit();
         self.forgotten.shrink_to_fit();
@@ -381,15 +386,16 @@ impl Outbox {
 
     // Presence.
 
-    /// Has a change of a host written, unless the store is unavailable: then all is written when it is back.
+    /// Queues a change of a host, unless the store is unavailable: then all hosts are written after
+    /// its return.
     pub(crate) fn write(&mut self, cx: &Ctx<'_>, slot: u32, host: &Host, change: Change) {
         if cx.is_store_up() {
             self.change(slot, change, host.has(Marks::IN_FLIGHT));
         }
     }
 
-    /// The next presence operation, if another may be in flight. A sweep examines so many of the
-    /// `slots` for one batch.
+    /// The next presence operation, if another may be in flight. A sweep examines a bounded number
+    /// of the `slots` for one batch.
     pub(crate) fn next_presence(&mut self, slots: usize, looks: &mut u32) -> Option<Presence> {
         if !self.has_presence_room() {
             return None;
@@ -446,7 +452,7 @@ impl Outbox {
         }
     }
 
-    /// Has a host written as it is.
+    /// Queues a write of a host's current presence.
     pub(crate) fn sweep(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -489,7 +495,7 @@ impl Outbox {
             .collect()
     }
 
-    /// Returns whether a sweep is under way that has still to write the host in this slot.
+    /// Returns whether a sweep in progress has not written the host in this slot yet.
     pub(crate) fn is_sweep_before(&self, slot: u32) -> bool {
         self.sweep.cursor.is_some_and(|cursor| slot >= cursor) && !self.is_behind(slot)
     }
@@ -499,12 +505,12 @@ impl Outbox {
         self.sweep.again.is_some()
     }
 
-    /// One presence operation less is with the store.
+    /// Counts a presence operation that is no longer with the store.
     pub(crate) fn presence_landed(&mut self) {
         self.presence_in_flight = self.presence_in_flight.saturating_sub(1);
     }
 
-    /// A presence operation of a host is settled.
+    /// Settles a presence operation of a host.
     pub(crate) fn settle(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -513,7 +519,7 @@ impl Outbox {
         settled: &Settled,
     ) {
         host.set(Marks::IN_FLIGHT, false);
-        // What a store that went away still runs it runs before all is written once more.
+        // A dropped store connection executes its last operations before the second sweep.
         let in_doubt = host.has(Marks::IN_DOUBT) && self.expects_sweep();
         host.set(Marks::IN_DOUBT, in_doubt);
         match *settled {
@@ -542,12 +548,12 @@ impl Outbox {
         self.settled(slot);
     }
 
-    /// Forgets a presence operation of a host that is with a store that went away.
+    /// Forgets a presence operation that was with the store when the connection was lost.
     pub(crate) fn forget_flight(&self, slot: u32, host: &mut Host) {
         if host.take(Marks::IN_FLIGHT) {
             host.set(Marks::IN_DOUBT, true);
-            // If it was an `Offline` and was run, the stream has told it. If not, the store still has
-            // the host as ours, and says so.
+            // If it was an `Offline` and was executed, its event is in the stream. If not, the
+            // store returns the host as ours.
             let told = host.has(Marks::TOLD_ONLINE) && !self.is_leaving(slot);
             host.set(Marks::TOLD_ONLINE, told);
         }
@@ -555,7 +561,8 @@ impl Outbox {
 
     // Last-seen times, audits and inventories.
 
-    /// Notes that the connection in `slot` has sent a message. Returns whether this set a deadline.
+    /// Records that the connection in `slot` has sent a message. Returns whether this set a
+    /// deadline.
     pub(crate) fn note_seen(&mut self, slot: u32, now: Instant) -> bool {
         let is_first = self.seen_since_flush.insert(slot) && self.seen_due.is_none();
         if is_first {
@@ -575,8 +582,8 @@ impl Outbox {
         self.seen_since_flush.iter()
     }
 
-    /// Has the last-seen times written if those of the last flush have been. What falls out here is
-    /// written a flush later, or with the next message.
+    /// Queues a write of the last-seen times, if those of the last flush are written. Times that
+    /// are skipped here are written with the next flush, or the next message.
     pub(crate) fn flush_seen(&mut self, is_store_up: bool) {
         if is_store_up && self.seen.is_empty() && self.seen_in_flight == 0 {
             std::mem::swap(&mut self.seen, &mut self.seen_since_flush);
@@ -613,13 +620,13 @@ impl Outbox {
         self.audits_in_flight = self.audits_in_flight.saturating_sub(1);
     }
 
-    /// The next slots to be audited, out of so many.
+    /// The next slots to be audited, of the given number.
     pub(crate) fn audit_slots(&self, slots: u32) -> Option<Range<u32>> {
         let first = self.audit.filter(|_| self.audits_in_flight == 0)?;
         Some(first..slots.min(first.saturating_add(SLOTS_PER_PULL_MAX)))
     }
 
-    /// The slots before `next` have been audited, out of so many: `hosts` are to be checked.
+    /// Records that the slots before `next` have been audited: `hosts` are to be checked.
     pub(crate) fn audited(&mut self, next: u32, slots: u32, hosts: Vec<HostId>, ops: &mut Vec<Op>) {
         self.audit = (next < slots).then_some(next);
         if !hosts.is_empty() {
@@ -656,9 +663,9 @@ impl Outbox {
         None
     }
 
-    // The store comes and goes.
+    // Store connections.
 
-    /// A store connection begins: all hosts are written, twice.
+    /// Handles a new store connection: all hosts are written, twice.
     pub(crate) fn begin(&mut self, now: Instant, is_first: bool) {
         self.forget_state();
         self.sweep = Sweep {
@@ -671,7 +678,7 @@ impl Outbox {
         }
     }
 
-    /// The store is unavailable: nothing that is state is kept, since all of it is written anew.
+    /// Handles an unavailable store: no state is kept, since all of it is written again.
     pub(crate) fn interrupt(&mut self) {
         self.unknown = VecDeque::new();
         self.forget_state();
@@ -710,7 +717,7 @@ impl Outbox {
         due
     }
 
-    /// Has all hosts written as they are.
+    /// Queues a write of all hosts.
     pub(crate) fn begin_sweep(&mut self) {
         self.sweep.cursor.get_or_insert(0);
     }
@@ -766,7 +773,7 @@ impl Outbox {
     }
 }
 
-/// How a host is held that is written as online: a host that has connected is claimed, once.
+/// Hold of a host that is written as online: a host that has connected is claimed, once.
 fn hold(host: &mut Host) -> Hold {
     let epoch = host.epoch();
     if host.presence == HostPresence::Inherited {
@@ -813,7 +820,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_an_online_and_its_offline_cancel_out() {
+    fn beyond_the_bound_opposite_changes_cancel_out() {
         let mut outbox = Outbox::default();
         for seq in 0..1_000 {
             outbox.change(1, change(Became::Online, 2 * seq), false);
@@ -832,7 +839,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_written_again_before_it_was_written_is_written_once() {
+    fn a_rewrite_before_the_first_write_is_dropped() {
         let mut outbox = Outbox::default();
         outbox.change(1, change(Became::Online, 1), false);
         outbox.change(
