@@ -4,7 +4,7 @@
 //!  request ─▶ transitions of the store ─▶ counts and runs of the store ─▶ with those in memory: response
 //! ```
 //!
-//! While the store is away the response is made of what is in memory, and says so.
+//! While the store is unavailable the response has only data in memory, and says so.
 
 use std::collections::HashMap;
 
@@ -180,7 +180,7 @@ impl Step<'_> {
     }
 }
 
-/// The first of so many minutes, of which the last is the present one.
+/// The first of the given number of minutes, of which the last is the current one.
 fn first_minute(now: UnixMs, minutes: u64) -> u64 {
     (minute_of(now) + 1).saturating_sub(minutes)
 }

@@ -1,4 +1,4 @@
-//! Identity: which host a connection or a datagram belongs to, and whether it may be that host.
+//! Identity: assigns connections and datagrams to hosts, and checks their right to be that host.
 
 use std::net::SocketAddr;
 
@@ -15,13 +15,13 @@ use crate::ids::{ConnId, HostId, TaskKey};
 use crate::keys::Access;
 use crate::store::op::Reason;
 
-/// The answer to a wrong proof, whatever was wrong.
+/// The answer to every wrong proof.
 const NOT_ACCEPTED: &str = "not accepted";
-/// The answer to a report on a task that does not name the host: neither its existence nor its hosts
-/// are for the host to know.
+/// The answer to a report on a task that does not name the host. It does not show whether the task
+/// exists.
 pub(crate) const NO_SUCH_TASK: &str = "no such task for this host";
 
-/// The connection of a message that came by datagram.
+/// Stands for the connection of a message that came by datagram.
 const NO_CONNECTION: ConnId = ConnId {
     slot: u32::MAX,
     generation: u32::MAX,
@@ -71,7 +71,7 @@ impl Step<'_> {
         Some(slot)
     }
 
-    /// Closes a connection for a message that may not come now.
+    /// Closes a connection for a message that is not allowed now.
     pub(super) fn out_of_place(&mut self, conn: ConnId, what: &'static str) {
         let error = DecodeError::new(Abnormal::OutOfPlace(what), 0);
         self.abnormal(conn, &error);
@@ -187,7 +187,7 @@ impl Step<'_> {
         match (self.auth.is_proven(holder), is_proven) {
             (true, false) => return Err("this id has proved its key"),
             (false, true) => {
-                // The id is this host's, however often plain connections replaced each other.
+                // The host keeps this id, however often plain connections replaced each other.
                 self.fleet.settle_claims(slot);
                 return Ok(slot);
             }
@@ -215,8 +215,8 @@ impl Step<'_> {
         self.attach(conn, slot, true);
         self.touch(conn);
         let restarted = self.fleet.introduce(slot, hello, ask.reply);
-        // A process that resumes reports what became of the tasks of the one before; any other has
-        // forgotten what it was at work on.
+        // A process that resumes reports on the tasks of its predecessor; any other has forgotten
+        // its running work.
         if restarted
             && !hello.resumes
             && let Some(host) = self.fleet.id(slot)
@@ -242,8 +242,8 @@ impl Step<'_> {
         self.cx.log(log::Level::Warn, "keys", id, text);
     }
 
-    /// The store says that this host has proved a key before. Plain connections that took its id
-    /// meanwhile end.
+    /// Handles the store's record that this host has proved a key. Plain connections that took its
+    /// id meanwhile end.
     pub(super) fn recall_keyed(&mut self, slot: u32) {
         if let Some(host) = self.fleet.host_mut(slot) {
             host.set(Marks::KEYED, true);
@@ -281,7 +281,7 @@ impl Step<'_> {
             match id {
                 _ if is_good => {}
                 Some(id) => over.push((conn, id)),
-                // It has sent nothing yet, or has still to prove itself.
+                // It has sent nothing yet, or has not proved its key.
                 None => unproven.push(conn),
             }
         }
@@ -401,7 +401,7 @@ impl Step<'_> {
             Message::Answer(answer) => {
                 self.answer(NO_CONNECTION, slot, answer, ReplyRequest::default())
             }
-            // Without room for its report an answer is lost, as datagrams are: it comes again.
+            // Without room for its report an answer is lost like any datagram; the host repeats it.
             _ => Flow::Wait,
         };
         if flow != Flow::Taken {

@@ -25,7 +25,7 @@ impl Step<'_> {
             let own = stored_labels(text);
             labels.recall(slot, own.iter().map(|(key, value)| (&**key, &**value)));
         }
-        // What a connected host claims is newer.
+        // The current claim of a connected host is newer.
         let has_own = !labels.of_source(slot, LabelSource::Host).is_empty();
         if let Some(text) = found.host_labels.as_ref().filter(|_| !has_own) {
             let own = stored_labels(text);

@@ -32,7 +32,7 @@ use crate::handlers::survey::Surveys;
 use crate::handlers::tasks::Tasks;
 use crate::handlers::{End, Flow, Input};
 
-/// The core while it works: its parts, and the context of the step.
+/// The core during one step: its parts, and the context of the step.
 #[derive(Debug)]
 pub(crate) struct Step<'a> {
     pub(crate) fleet: &'a mut Fleet,
@@ -129,7 +129,7 @@ impl Step<'_> {
         } else if self.auth.is_proven(conn) {
             self.keep_to_own(conn, slot, &message, ask)
         } else if self.cx.is_starting() && self.auth.has_keys() {
-            // The store still has to say which hosts have proved a key.
+            // The store has not reported yet which hosts have proved a key.
             Some(self.hold(conn, slot, 0))
         } else {
             None
@@ -173,7 +173,7 @@ impl Step<'_> {
         is_open
     }
 
-    /// Ends a connection for bad data, ours or the peer's.
+    /// Ends a connection for abnormal data.
     pub(super) fn abnormal(&mut self, conn: ConnId, error: &DecodeError) {
         let label = error.kind.label();
         if let Some(place) = Abnormal::LABELS.iter().position(|known| *known == label) {
@@ -274,7 +274,7 @@ impl Step<'_> {
         let plain = due.host.filter(|_| due.is_plain);
         let busy = plain.and_then(|host| self.may_be_silent_until(due.conn, host));
         let deadline = match busy {
-            // Examined again within a timeout: work may end long before it must.
+            // Examined again within a timeout: work may end long before its limit.
             Some(until) if until > due.silent && judge >= due.silent => {
                 until.min(judge + self.cx.rules.timeout)
             }
@@ -332,7 +332,7 @@ impl Step<'_> {
         }
     }
 
-    /// Time until which a host counts as busy, whatever its heartbeats show.
+    /// Time until which a host counts as busy, regardless of its heartbeats.
     fn working_until(&self, slot: u32) -> Option<Instant> {
         if !self.tasks.has_busy_hosts() {
             return None;
@@ -341,7 +341,8 @@ impl Step<'_> {
         self.tasks.working_until(&self.cx, &host)
     }
 
-    /// Has the heartbeats of busy plain hosts counted: the tasks of before a restart are known.
+    /// Starts to count the heartbeats of busy plain hosts: the tasks of before the restart are
+    /// known.
     pub(crate) fn watch_busy_hosts(&mut self) {
         let plain = |(conn, session): (ConnId, &Session)| {
             let host = session.host().filter(|_| !session.identified)?;
@@ -367,10 +368,10 @@ impl Step<'_> {
         Some(until)
     }
 
-    /// Returns whether a host held over a restart has more time to come back: a plain one in the
-    /// middle of a command does not notice before its command ends.
+    /// Returns whether a host held over a restart has more time to reconnect: a plain host in the
+    /// middle of a command notices the restart only after its command.
     pub(crate) fn may_come_back_late(&self, slot: u32) -> bool {
-        // Only a host's own address may be an id that reads as one.
+        // Only a host's own address can be an id with the form of an address.
         let is_plain = |host: &Host| host.id().as_str().parse::<IpAddr>().is_ok();
         let until = self.working_until(slot);
         self.fleet.host(slot).is_some_and(is_plain)

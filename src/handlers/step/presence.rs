@@ -17,10 +17,10 @@ use crate::limits::TIMEOUTS_OF_THE_BUSY;
 use crate::store::op::{HeldHost, Notice, Offline, Reason};
 use crate::time::Instant;
 
-/// The reason given to a connection whose id another connection has taken.
+/// Reason for closing a connection whose id another connection has taken.
 const REPLACED: &str = "replaced by another connection with this id";
 
-/// Hosts forgotten at most when one more has gone after a short stay.
+/// Bound of hosts forgotten when one more has left after a short stay.
 const BRIEF_FORGOTTEN_AT_ONCE: usize = 4;
 
 impl Step<'_> {
@@ -84,7 +84,7 @@ impl Step<'_> {
 
     fn come_online(&mut self, slot: u32) {
         self.sweep_early(slot);
-        // It follows the report of its going offline, which waits for the store.
+        // It follows the offline event, which waits for the store.
         let waits = self.fleet.host(slot).is_some_and(Host::is_unreported);
         let Some(CameOnline { event }) = self.fleet.come_online(&mut self.cx, slot, waits) else {
             return;
@@ -107,7 +107,7 @@ impl Step<'_> {
         }
     }
 
-    /// Takes a host offline. Its connections, if any are left, are for the caller to end.
+    /// Takes a host offline. The caller ends its remaining connections.
     pub(crate) fn go_offline(&mut self, slot: u32, reason: Reason) {
         self.sweep_early(slot);
         let in_doubt = self.outbox.expects_sweep() || !self.cx.is_store_up();
@@ -129,7 +129,7 @@ impl Step<'_> {
         }
         if gone.is_brief {
             self.fleet.note_brief(slot);
-            // More than one goes where some could not go before.
+            // More than one is evicted if some could not be evicted before.
             for _ in 0..BRIEF_FORGOTTEN_AT_ONCE {
                 if !self.fleet.has_too_many_brief() || !self.forget_brief() {
                     return;
@@ -162,8 +162,8 @@ impl Step<'_> {
         }
     }
 
-    /// The store is away. A node that is alone waits no longer to report its hosts; any other learns
-    /// whose they are when the store is back.
+    /// Handles an unavailable store. A node without others reports its waiting hosts now; with
+    /// others it learns their owners when the store is available again.
     pub(super) fn report_unconfirmed(&mut self) {
         for slot in 0..self.fleet.slots() as u32 {
             let host = self.fleet.host(slot);
@@ -182,7 +182,8 @@ impl Step<'_> {
         }
     }
 
-    /// The store has refused this node a host: another node holds it, or none does any more.
+    /// Handles a host that the store has refused to this node: another node holds it, or none does
+    /// any more.
     pub(super) fn lose_claim(&mut self, slot: u32, is_free: bool) {
         let Some(host) = self.fleet.host(slot) else {
             return;
@@ -223,7 +224,7 @@ impl Step<'_> {
         }
     }
 
-    /// A host that was shown as offline is this node's again.
+    /// Takes back a host that was shown as offline: it is this node's again.
     pub(super) fn returned(&mut self, slot: u32) {
         if self.outbox.is_behind(slot) {
             return;
@@ -291,8 +292,8 @@ impl Step<'_> {
         self.outbox.notice(&mut self.cx, notice);
     }
 
-    /// Reports how many hosts have come, and how many reports on unknown keys were made, without
-    /// events of their own.
+    /// Reports the number of hosts that came online, and of reports on unknown keys, without single
+    /// events.
     pub(super) fn sum_up_events(&mut self) {
         if let Some(count) = self.fleet.take_unannounced() {
             let text = "hosts never seen before came online; they have no events of their own";
@@ -323,7 +324,7 @@ impl Step<'_> {
         }
     }
 
-    /// Takes some of the hosts that the store knows, before it is up.
+    /// Takes some of the hosts in the store, before the store counts as available.
     pub(super) fn held(&mut self, held: Vec<HeldHost>) {
         let is_first = self.cx.is_starting();
         for found in held {
@@ -344,8 +345,8 @@ impl Step<'_> {
         }
     }
 
-    /// Ends a host that the store has as ours, and that has no room here: its row was forgotten
-    /// while the store was away.
+    /// Ends a host that the store has as ours and that has no room here: its row was forgotten
+    /// while the store was unavailable.
     fn end_unknown(&mut self, found: HeldHost) {
         let stamp = self.cx.stamp();
         let (host, reason) = (found.host, Reason::Lost);
@@ -382,7 +383,7 @@ impl Step<'_> {
         }
     }
 
-    /// The host of this name that `peer` wants to be, entered if it is new.
+    /// The host of this name for a connection from `peer`, entered if it is new.
     ///
     /// # Errors
     /// When its network has brought too many new ids, or the table is full.

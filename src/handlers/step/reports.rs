@@ -16,10 +16,11 @@ use crate::handlers::step::{NO_SUCH_TASK, Step};
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::store::op::{self, Op, Origin, Stamp, TaskState};
 
-/// Memory of a report beside its texts, in bytes: about.
+/// Approximate memory of a report without its texts, in bytes.
 pub(super) const REPORT_BYTES: usize = 256;
 
-/// Connections that a tick resumes while there is plenty of room for what they have to report.
+/// Number of paused connections that a tick resumes while there is plenty of room for their
+/// reports.
 const RESUMED_PER_TICK_MAX: usize = 64;
 
 impl Step<'_> {
@@ -43,7 +44,7 @@ impl Step<'_> {
         };
         let (state, failed) = self.tasks.state_of(&key, &host).unzip();
         let failed = failed.unwrap_or_default();
-        // A command that has ended is not left, although some clients name it still.
+        // An ended command is not remaining, although some clients still name it.
         let works = progress.phase != Phase::Ended && progress.working.is_some();
         let is_left = !progress.oncall.is_empty() || works;
         if let Some(TaskState::Done | TaskState::Failed) = state {
@@ -51,7 +52,7 @@ impl Step<'_> {
             if flow == Flow::Taken {
                 let is_plain = self.note_plain_report(conn, slot, &host, !is_left);
                 if is_plain {
-                    // It runs the commands once more, and its state stays what it is.
+                    // It runs the commands once more; its state does not change.
                     self.tasks.work_elsewhere(&self.cx, &host, &key, is_left);
                 }
                 if is_plain && progress.phase == Phase::Began {
@@ -94,7 +95,7 @@ impl Step<'_> {
                 .collect::<Vec<String>>()
         };
         let lifetime = match self.cx.is_starting() {
-            // It may be one of ours, of which others are at work.
+            // It may be a task of this node with other busy hosts.
             true => op::Lifetime::Open,
             false => self.tasks.lifetime(&key),
         };
@@ -156,8 +157,8 @@ impl Step<'_> {
         Flow::Taken
     }
 
-    /// A report that changes nothing, since the host has ended with its task. Acknowledged as soon as
-    /// what it repeats is kept for good.
+    /// Acknowledges a report that changes nothing, since the host has ended with its task, as soon
+    /// as the repeated report is durable.
     pub(super) fn said_again(&mut self, conn: ConnId, flag: Flag, ask: ReplyRequest) -> Flow {
         if !ask.reply {
             return Flow::Taken;
@@ -194,7 +195,7 @@ impl Step<'_> {
         false
     }
 
-    /// A report is kept for good, or refused for good.
+    /// Handles the end of a report: it is durable, or refused for good.
     pub(super) fn report_settled(&mut self, origin: Option<Origin>, result: Result<(), String>) {
         let Some(origin) = origin else { return };
         self.outbox.report_settled(origin.bytes as usize);
@@ -226,8 +227,8 @@ impl Step<'_> {
 
     /// Resumes some waiting connections while there is plenty of room.
     ///
-    /// Each settled report resumes one connection. If that one never sends its report, or one large report made
-    /// room for many small ones, fewer and fewer would be resumed.
+    /// Each settled report resumes one connection. If that one never sends its report, or if one
+    /// large report made room for many small ones, this resumes further ones.
     pub(super) fn resume_if_plenty(&mut self) {
         for _ in 0..RESUMED_PER_TICK_MAX {
             if !self.outbox.has_paused() || !self.outbox.has_plenty_of_room() {
@@ -248,8 +249,8 @@ impl Step<'_> {
         }
     }
 
-    /// An answer to a dispatch. One that names no key is valid: old clients answer a console line with
-    /// its text.
+    /// Handles an answer to a dispatch. One that names no key is valid: old clients answer a
+    /// console line with its text.
     pub(super) fn answer(
         &mut self,
         conn: ConnId,
@@ -310,7 +311,7 @@ impl Step<'_> {
             }
         };
         let again = again || (unknown && !self.may_tell_stray(slot));
-        // A task that is done and answered once more is no news.
+        // A repeated answer to a finished task is not reported.
         let stamp = match again {
             true => Stamp {
                 at: self.cx.at.wall,
@@ -350,8 +351,8 @@ impl Step<'_> {
         Flow::Taken
     }
 
-    /// The book of a task of the tables that names the host. A question in itself, answered whether or
-    /// not a reply was asked for. Waits while the store has not told yet which tasks there are.
+    /// Answers with the book of a task in the tables that names the host, with or without a
+    /// requested reply. Waits until the tasks of the store are known.
     pub(super) fn book(
         &mut self,
         conn: ConnId,
@@ -395,8 +396,8 @@ impl Step<'_> {
     }
 }
 
-/// State of a host in a task according to its report. Any phase can begin it: after a restart of
-/// the server the next report may be any.
+/// State of a host in a task according to its report. After a restart of the server the first
+/// report may be of any phase.
 fn becomes(progress: &Progress<'_>, failed: bool) -> TaskState {
     let is_left = !progress.oncall.is_empty();
     match (progress.phase, is_left) {

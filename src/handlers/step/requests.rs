@@ -64,7 +64,7 @@ impl Step<'_> {
         }
     }
 
-    /// Goes on with a request or task that has many hosts, and with a survey: at most `max` hosts each.
+    /// Continues a request or task that has many hosts, and a survey: at most `max` hosts each.
     pub(crate) fn go_on(&mut self, max: usize) {
         if self.fleet.labels().is_walking() {
             return self.fleet.walk_labels(max);

@@ -57,7 +57,7 @@ impl Step<'_> {
         let (code, command) = (&header.code, &header.command);
         let is_wanted = self.tasks.is_result_wanted(&self.cx, &host, code, command);
         let payloads = self.tasks.payloads();
-        // It is meant for this result, whatever that is refused for.
+        // The refusal is for this result, whatever its reason.
         let is_overdue = payloads.take_mark(conn);
         if !is_wanted {
             payload.refusal = Some(NO_SUCH_TASK);
@@ -164,7 +164,7 @@ impl Step<'_> {
         self.outbox.report(Op::Result(Box::new(report)), bytes);
     }
 
-    /// Pauses a connection until `bytes` of its host have room: nothing of what it sent is taken, and
+    /// Pauses a connection until there is room for `bytes` of its host. Its data are not taken, and
     /// it is not read meanwhile.
     pub(super) fn hold(&mut self, conn: ConnId, slot: u32, bytes: usize) -> Flow {
         if self.fleet.pause(conn) {
@@ -177,7 +177,7 @@ impl Step<'_> {
         Flow::Wait
     }
 
-    /// Resumes the connections for whose results there is room now.
+    /// Resumes the connections that now have room for their results.
     pub(super) fn resume_results(&mut self) {
         if self.cx.is_starting() {
             return;

@@ -22,8 +22,8 @@ use crate::handlers::tasks::sends::Outgoing;
 use crate::ids::HostId;
 
 impl Step<'_> {
-    /// Takes what is to be sent to hosts: pushes become effects, the rest go into `datagrams`; at
-    /// most `max` in all.
+    /// Takes entries of the send queue, at most `max`: pushes become effects, others go into
+    /// `datagrams`.
     pub(crate) fn take_sends(&mut self, max: usize, datagrams: &mut Vec<Datagram>) {
         if self.cx.stopping {
             self.tasks.clear_sends();
@@ -51,7 +51,7 @@ impl Step<'_> {
             host.presence == Presence::Inherited && !self.auth.is_plain(self.cx.rules, host)
         });
         if waits_for_session {
-            // It is held over a restart, and can be sent to only in its session.
+            // A host held over a restart can be sent to only in its session.
             return;
         }
         self.tasks.count_try(&attempt);
@@ -112,7 +112,7 @@ impl Step<'_> {
         let way = hosts.way_to(&self.cx, &host);
         let is_bare = matches!(way, Some(Way::Datagram(_)));
         if tries > 1 && is_bare {
-            // It took pushes, and no longer does: by datagram it might run the command twice.
+            // It took pushes before, and does not now: by datagram it might run the command twice.
             return;
         }
         if let Some(way) = way {
@@ -125,7 +125,7 @@ impl Step<'_> {
     }
 }
 
-/// Other hosts than the one in `place` that are reached by datagram at the same address.
+/// The other hosts that datagrams to the address of the host in `place` reach.
 fn mates(step: &Step<'_>, place: u32, to: SocketAddr) -> Vec<HostId> {
     let own = step.fleet.host(place);
     if own.is_some_and(|host| host.is_named_by(to.ip())) && !step.fleet.has_named_at(to.ip()) {

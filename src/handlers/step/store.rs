@@ -26,7 +26,7 @@ impl Step<'_> {
             } else {
                 max
             };
-            // First, since it may find changes to be written.
+            // First, since it may queue changes.
             self.take_audit(room, &mut ops);
             // Before any of them can be online again.
             self.outbox.take_unknown(room, &mut ops);
@@ -39,7 +39,8 @@ impl Step<'_> {
         }
         let room = max.saturating_sub(ops.len());
         self.outbox.take_reports(room, &mut ops);
-        // A state never overtakes the reports that led to it, and a question none that came before it.
+        // A state is not sent before the reports that led to it, and a question not before earlier
+        // operations.
         if self.cx.is_store_up() && !self.outbox.has_reports() {
             self.tasks.take_ops(self.cx.at.now, max, &mut ops);
         }
@@ -91,7 +92,7 @@ impl Step<'_> {
             let Some(host) = self.fleet.host(slot) else {
                 continue;
             };
-            // One with a change to be written may not be claimed, and would be left behind in there.
+            // A host with a pending change may not be claimed, and would stay in `exists`.
             let behind = self.outbox.is_behind(slot);
             if host.presence.is_online() && host.has(Marks::TOLD_ONLINE) && !behind {
                 // Beside other nodes the renewals check the claim first.
@@ -132,14 +133,14 @@ impl Step<'_> {
         }
     }
 
-    /// Has a host written as it is.
+    /// Queues a write of a host's current presence.
     fn sweep(&mut self, slot: u32) {
         let is_unannounced = self.fleet.is_unannounced(slot);
         let Some(host) = self.fleet.host_mut(slot) else {
             return;
         };
         self.outbox.sweep(&mut self.cx, slot, host, is_unannounced);
-        // The store has never had it: there is nothing to be confirmed.
+        // The store has never had it, so there is nothing to confirm.
         if let HostPresence::Offline(reason) = host.presence
             && host.is_unreported()
             && !self.outbox.is_behind(slot)
@@ -195,7 +196,8 @@ impl Step<'_> {
         }
     }
 
-    /// The store can be read and written; all that it knew of our hosts has been read.
+    /// Handles an available store: it can be read and written, and its record of our hosts has been
+    /// read.
     pub(super) fn store_up(&mut self, lease_clear: bool, lost_data: bool) {
         self.forget_flights();
         let is_first = self.cx.is_starting();
@@ -225,7 +227,7 @@ impl Step<'_> {
         }
     }
 
-    /// The nodes that share the store are known, or others.
+    /// Takes the list of the other nodes that share the store.
     pub(super) fn nodes_changed(&mut self, are_several: bool) {
         *self.cx.nodes = match are_several {
             true => Nodes::Several,
@@ -233,7 +235,7 @@ impl Step<'_> {
         };
     }
 
-    /// The store does not answer.
+    /// Handles a store that does not answer.
     pub(super) fn store_away(&mut self, why: String) {
         self.report_unconfirmed();
         self.forget_flights();
@@ -245,8 +247,8 @@ impl Step<'_> {
         *self.cx.store = StoreState::Unavailable(why);
     }
 
-    /// The store cannot be used: it refuses us, or is damaged. A server that has never had it ends
-    /// with `status`; one that has goes on without it.
+    /// Handles an unusable store: it refuses us, or is damaged. A server that has never used it
+    /// ends with `status`; any other continues without it.
     pub(super) fn store_unusable(&mut self, status: u8, why: String) {
         if self.cx.is_starting() {
             self.cx.fx.push(Effect::Stop { status, why });
@@ -264,7 +266,7 @@ impl Step<'_> {
         }
     }
 
-    /// An `Online` or `Offline` was settled.
+    /// Settles an `Online` or `Offline`.
     pub(super) fn presence_settled(&mut self, ticket: HostRef, settled: Settled) {
         if ticket == NO_ROW {
             return;
@@ -308,7 +310,7 @@ impl Step<'_> {
         }
     }
 
-    /// The store has confirmed a change: it is reported, if that has waited.
+    /// Handles a confirmed change: its event is reported, if it has waited.
     fn confirmed(&mut self, slot: u32, waits: Option<Change>) {
         if let Some(change) = waits {
             self.report(slot, change);

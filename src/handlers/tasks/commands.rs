@@ -91,7 +91,7 @@ impl Commands {
     }
 
     /// Returns whether the command with this id was sent to this host, and further results of it
-    /// are taken. One is expected; a host may send it again.
+    /// are accepted. One is expected; a host may repeat it.
     #[must_use]
     pub fn takes_result(&self, cid: &str, host: &HostId) -> bool {
         let host = self.of(cid).and_then(|command| {
@@ -101,8 +101,8 @@ impl Commands {
         host.is_some_and(|host| host.results < COMMAND_RESULTS_MAX)
     }
 
-    /// A host has answered: the command of this id, or the newest of this text that it has not
-    /// answered. Whether there is such a command.
+    /// Records the answer of a host to the command with this id, or to the newest unanswered one
+    /// with this text. Returns whether there is such a command.
     pub fn answered(&mut self, text: &str, host: &HostId) -> bool {
         let number = self.ids.get(text).copied();
         let number = number.or_else(|| {
@@ -118,7 +118,7 @@ impl Commands {
         host.map(|host| host.answered = true).is_some()
     }
 
-    /// A result of the command of this id has come, which is an answer, too.
+    /// Records a result of the command with this id, which also counts as an answer.
     pub fn has_result(&mut self, cid: &str, host: &HostId) {
         let number = self.ids.get(cid).copied();
         if let Some(host) = number.and_then(|number| self.find_mut(number, host)) {
@@ -133,7 +133,7 @@ impl Commands {
         command.hosts.get_mut(place)
     }
 
-    /// Has it sent to one of its hosts again.
+    /// Queues a retransmission to one of its hosts.
     pub fn arm(&mut self, number: u64, index: usize, due: Instant) {
         self.due.insert((due, number, index));
     }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_makes_room() {
+    fn the_oldest_command_is_evicted() {
         let mut commands = Commands::default();
         for number in 0..=COMMANDS_MAX {
             commands.insert(command(&number.to_string(), "x"));

@@ -1,5 +1,5 @@
-//! Console commands: one line to many hosts, not stored anywhere. A host that takes pushes is sent it
-//! until it answers, and runs it once; all others are sent it once and never again.
+//! Console commands: one line to many hosts, stored nowhere. A host that takes pushes is sent the
+//! command until it answers, and runs it once. Any other host is sent it once.
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
@@ -55,7 +55,7 @@ pub(crate) struct NewCommand {
     pub(crate) cid: String,
 }
 
-/// A console command to whose hosts the way is looked up.
+/// A console command whose ways to its hosts are being looked up.
 #[derive(Debug)]
 pub(crate) struct Commanding {
     requester: u64,
@@ -140,7 +140,7 @@ impl Commanding {
 }
 
 impl Tasks {
-    /// The way to all hosts of a command is known: it goes out.
+    /// Sends a command after the ways to all its hosts are known.
     pub(crate) fn commanded(&mut self, cx: &mut Ctx<'_>, commanding: Commanding) {
         let requester = commanding.requester;
         let answer = self.send_out_command(cx, commanding);
@@ -180,7 +180,7 @@ impl Tasks {
         })
     }
 
-    /// Sends again what has not been answered.
+    /// Sends unanswered commands again.
     pub(crate) fn look_at_commands(&mut self, judge: Instant) {
         while let Some((number, index)) = self.commands.take_due(judge) {
             let host = self.commands.host_mut(number, index);
@@ -193,7 +193,7 @@ impl Tasks {
     /// Shows at most `max` more hosts of a command. Returns whether these were the last.
     ///
     /// # Errors
-    /// When the command has been evicted meanwhile: the answer to give.
+    /// The answer if the command has been evicted meanwhile.
     pub(crate) fn show_some(&self, showing: &mut Showing, max: usize) -> Result<bool, Response> {
         let Showing { view, found, .. } = showing;
         let command = self.commands.of(&view.cid).ok_or_else(gone)?;
@@ -261,7 +261,7 @@ impl Tasks {
         self.read(cx, requester, reading, question);
     }
 
-    /// A command, with what its hosts put out as far as that was found.
+    /// A command with the outputs of its hosts that were found.
     pub(crate) fn show_command(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -292,8 +292,7 @@ impl Tasks {
 }
 
 impl Tasks {
-    /// A command that is to be sent to one of its hosts: the host, the text, the id, and the number of
-    /// this try.
+    /// A command for one of its hosts: the host, the text, the id, and the number of this try.
     pub(crate) fn command_to_send(
         &self,
         number: u64,
@@ -305,8 +304,8 @@ impl Tasks {
         Some((host.id.clone(), text, cid, host.tries + 1))
     }
 
-    /// A command has been sent to one of its hosts, `tries` times so far; it `repeats` if that host
-    /// runs it once however often it comes.
+    /// Records that a command was sent to one of its hosts, `tries` times so far. It `repeats` if
+    /// the host runs it once for any number of copies.
     pub(crate) fn command_sent(
         &mut self,
         cx: &Ctx<'_>,

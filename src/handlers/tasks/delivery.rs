@@ -1,4 +1,4 @@
-//! State of one host in one task: every change goes through here, and so do the tries.
+//! State of one host in one task. All changes of states and all tries are made here.
 //!
 //! ```text
 //!   sent ── interval over ──▶ sent again … tries over ──▶ unanswered
@@ -7,8 +7,8 @@
 //!   answered, working ── no message for working_timeout, another boot ──▶ lost
 //! ```
 //!
-//! A delivery has one deadline. Postponing it only records the new time; the one in the wheel is checked
-//! when it comes.
+//! A delivery has one deadline in the wheel. Postponing it only records the new time; the old entry
+//! is compared with it when it comes due.
 
 use crate::handlers::context::Ctx;
 use crate::handlers::tasks::Tasks;
@@ -22,14 +22,14 @@ use crate::handlers::tasks::table::{NEVER, Task, is_at_work};
 /// Cause of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// A report says so, and takes the state to the store itself.
+    /// A report, which takes the state to the store itself.
     Report,
-    /// We say so: the state is to be written.
+    /// The server: the state must be written.
     Ourselves,
 }
 
 impl Tasks {
-    /// Makes a delivery `next`, if it may become that. Whether it did.
+    /// Makes a delivery `next`, if that transition is allowed. Returns whether it was.
     pub(crate) fn turn_delivery(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -66,7 +66,7 @@ impl Tasks {
         true
     }
 
-    /// A message about this delivery has come: what is at work may be so for longer.
+    /// Records a message about this delivery, which extends the time of busy work.
     pub(crate) fn touch_delivery(&mut self, cx: &Ctx<'_>, slot: u32) {
         let working = |state| is_at_work(state);
         if let Some(delivery) = self.table.delivery_mut(slot)
@@ -77,7 +77,7 @@ impl Tasks {
         }
     }
 
-    /// Sets when a delivery is looked at.
+    /// Sets the next deadline of a delivery.
     pub(crate) fn arm_delivery(&mut self, slot: u32, due: Instant) {
         let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
@@ -89,7 +89,7 @@ impl Tasks {
         }
     }
 
-    /// Looks at the deliveries whose deadlines have come.
+    /// Handles the deliveries whose deadlines have come.
     pub(crate) fn look_at_deliveries(&mut self, cx: &mut Ctx<'_>, judge: Instant) {
         let mut due = std::mem::take(&mut self.due);
         self.tries.expire(judge, &mut due);
@@ -104,7 +104,7 @@ impl Tasks {
             return;
         };
         if delivery.armed > judge {
-            // Set for another that had the slot, or before an earlier deadline was.
+            // The entry belongs to an earlier delivery in the slot, or to an earlier deadline.
             return;
         }
         delivery.armed = NEVER;
@@ -125,7 +125,7 @@ impl Tasks {
         }
     }
 
-    /// No answer came within the interval after a try.
+    /// Handles a try without an answer within its interval.
     pub(crate) fn interval_over(&mut self, cx: &mut Ctx<'_>, slot: u32) {
         let Some(delivery) = self.table.delivery(slot) else {
             return;
@@ -155,8 +155,8 @@ impl Tasks {
         true
     }
 
-    /// Has the tries of a delivery wait until the host is no longer at work. Looked at again now and then: what it
-    /// is at work on may end without a word.
+    /// Pauses the tries of a delivery while the host is busy. The pause is checked from time to
+    /// time: the busy work may end without a message.
     pub(crate) fn hold_delivery(&mut self, cx: &Ctx<'_>, slot: u32) {
         let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
@@ -167,8 +167,8 @@ impl Tasks {
         self.arm_delivery(slot, next);
     }
 
-    /// The host of a delivery reads its datagrams from `from` on: the next try comes a full interval later, since it may
-    /// come to a copy that it has had for long only then.
+    /// Postpones the next try of a delivery: its host reads datagrams again at `from`, and may find
+    /// an older copy only then.
     pub(crate) fn release_delivery(&mut self, cx: &Ctx<'_>, slot: u32, from: Instant) {
         let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
@@ -198,7 +198,7 @@ impl Tasks {
         recipient.working > 0 || until.is_some_and(|until| until > cx.at.now)
     }
 
-    /// The recipient is no longer at work: tries that waited for that go on when it has rested.
+    /// Resumes paused tries of a recipient that is no longer busy, after its rest.
     pub(crate) fn release_held(&mut self, cx: &Ctx<'_>, recipient: u32) {
         if self.is_busy(cx, recipient) {
             return;
@@ -215,7 +215,7 @@ impl Tasks {
         }
     }
 
-    /// A host's work on a task that is not in the tables has ended.
+    /// Handles the end of a host's work on a task that is not in the tables.
     pub(crate) fn release_held_of(&mut self, cx: &Ctx<'_>, host: &HostId) {
         let recipient = self.table.recipient_of(host);
         let Some((_, delivery)) = recipient.and_then(|r| r.deliveries.first()).copied() else {
@@ -234,7 +234,7 @@ impl Tasks {
         self.rng.about(span)
     }
 
-    /// Has a delivery sent, as soon as it is its turn.
+    /// Queues a delivery to be sent.
     pub(crate) fn queue_delivery(&mut self, slot: u32) {
         let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
@@ -245,8 +245,8 @@ impl Tasks {
         }
     }
 
-    /// Sends a host its unanswered tasks again: it was held over a restart and is back, and only now
-    /// can they be signed.
+    /// Sends a host its unanswered tasks again: it was held over a restart and has returned, and
+    /// only now can datagrams be signed.
     pub(crate) fn send_again_to(&mut self, host: &HostId) {
         let recipient = self.table.recipient_of(host);
         let all = recipient.into_iter().flat_map(|r| &r.deliveries);
@@ -259,8 +259,8 @@ impl Tasks {
         }
     }
 
-    /// A datagram came to a host damaged, and the host's receiver stands ready again: the newest key
-    /// that it has not answered goes out again at once, also to a host that is at work.
+    /// Handles an answer "damaged": the host is ready to receive. Its newest unanswered key is sent
+    /// again at once, even if the host is busy.
     pub(crate) fn send_newest_again(&mut self, cx: &Ctx<'_>, host: &HostId) {
         let Some(slot) = self.newest_in(host, TaskState::Sent) else {
             return;
@@ -274,7 +274,7 @@ impl Tasks {
         }
     }
 
-    /// The delivery of the newest task in which a host is this; `sent` is what it has not answered.
+    /// The delivery of the newest task in which the host has this state.
     pub(crate) fn newest_in(&self, host: &HostId, state: TaskState) -> Option<u32> {
         let deliveries = &self.table.recipient_of(host)?.deliveries;
         let waiting = deliveries.iter().filter(|pair| {
@@ -285,7 +285,8 @@ impl Tasks {
         waiting.max_by_key(number).map(|pair| pair.1)
     }
 
-    /// A report says that a host is `next` in a task: what it becomes there, if it becomes something.
+    /// Applies a report that a host is `next` in a task. Returns the new state, if the state
+    /// changes.
     pub(crate) fn reported(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -318,7 +319,7 @@ impl Tasks {
         None
     }
 
-    /// A host is online: what was queued for it goes out.
+    /// Sends a host that came online its queued tasks.
     pub(crate) fn send_queued(&mut self, cx: &mut Ctx<'_>, host: &HostId) {
         let Some(recipient) = self.table.recipient_of(host) else {
             return;
@@ -348,7 +349,7 @@ impl Tasks {
             .max()
     }
 
-    /// A message says that a host is at work on `key`, though no delivery says so, or has ended there.
+    /// Handles a message that a host works on `key`, or has ended, although no delivery says so.
     pub(crate) fn work_elsewhere(
         &mut self,
         cx: &Ctx<'_>,

@@ -39,7 +39,7 @@ struct Pending {
     queue: bool,
     commands: Vec<(String, f64)>,
     named: Named,
-    /// A host is offline and queued for.
+    /// An offline host is queued for.
     waits: bool,
     stamp: Stamp,
 }
@@ -71,7 +71,7 @@ pub(crate) struct Entering {
 #[derive(Debug, Default)]
 pub(crate) struct Dispatches {
     pending: BTreeMap<u64, Pending>,
-    /// Those still to be handed to the store, in order.
+    /// Requests that the store has not received yet, in order.
     turn: VecDeque<u64>,
 }
 
@@ -91,7 +91,7 @@ impl Dispatches {
         asked.map(|pending| pending.deadline).min()
     }
 
-    /// Room taken by the dispatches in progress: all of them, or those with queued hosts.
+    /// Room reserved for all dispatches in progress, or for those with queued hosts.
     fn reserved(&self, queued: bool) -> Room {
         let counted = self.pending.values().filter(|p| !queued || p.waits);
         counted.fold(Room::default(), |sum, pending| {
@@ -99,7 +99,7 @@ impl Dispatches {
         })
     }
 
-    /// Moves up to `max` of them into a batch.
+    /// Moves up to `max` dispatches into a batch.
     pub(crate) fn take_ops(&mut self, max: usize, ops: &mut Vec<Op>) {
         while ops.len() < max {
             let Some(request) = self.turn.pop_front() else {
@@ -126,12 +126,12 @@ impl Dispatches {
 pub(crate) enum Begin {
     /// It is new: the first copy goes out at once.
     First,
-    /// After a restart. Another process has sent a copy already: nothing more goes to a host that is busy.
+    /// A restart. An earlier process has sent a copy already: a busy host is sent no other.
     Again,
 }
 
 impl Tasks {
-    /// The hosts of a task have been looked up: it is to be stored, if there is room for it.
+    /// Queues a task for the store after its hosts have been looked up, if there is room for it.
     pub(super) fn store_task(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -188,7 +188,7 @@ impl Tasks {
         Ok(())
     }
 
-    /// All hosts of a task have been entered.
+    /// Handles the entry of the last host of a task.
     pub(crate) fn entered(&mut self, cx: &mut Ctx<'_>, entering: Entering) {
         let Entering {
             requester,
@@ -217,7 +217,7 @@ impl Tasks {
         }
     }
 
-    /// The store is unavailable: what it has not been handed is not stored.
+    /// Handles an unavailable store: dispatches that it has not received are refused.
     pub(crate) fn undo_dispatches(&mut self, cx: &mut Ctx<'_>) {
         for request in std::mem::take(&mut self.dispatches.turn) {
             let pending = self.dispatches.pending.remove(&request);
@@ -259,7 +259,7 @@ impl Tasks {
         self.name_hosts(cx, hosts, requester, Purpose::Task(checked), task.hosts)
     }
 
-    /// The store has settled a dispatch.
+    /// Settles a dispatch with the answer of the store.
     pub(crate) fn dispatched(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -286,7 +286,7 @@ impl Tasks {
         }
     }
 
-    /// A task is stored: it goes into the tables, and out to its hosts.
+    /// Enters a stored task into the tables, and begins to send it.
     fn send_task(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -315,7 +315,7 @@ impl Tasks {
             key.to_string(),
             format!("stored; to be sent to {sent} of {count} hosts"),
         );
-        // As the store's stream has it: all that are named.
+        // As in the stream of the store: all named hosts.
         let kind = EventKind::Dispatch {
             key: key.clone(),
             count: count as u64,
@@ -337,7 +337,8 @@ impl Tasks {
         self.begin_job(cx, hosts, Job::Entering(Box::new(entering)));
     }
 
-    /// Enters at most `max` more hosts of a task, and has it sent to them. Whether these were the last.
+    /// Enters at most `max` more hosts of a task, and queues their deliveries. Returns whether
+    /// these were the last.
     pub(super) fn enter_some(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -357,7 +358,7 @@ impl Tasks {
         named.places.is_empty()
     }
 
-    /// Sends a host what is to be sent of a task, or sets when it is looked at.
+    /// Queues a delivery to be sent, or sets its deadline.
     pub(super) fn begin_delivery(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -383,7 +384,7 @@ impl Tasks {
             TaskState::Answered | TaskState::Working => {
                 self.touch_delivery(cx, slot);
                 if let Some(delivery) = self.table.delivery_mut(slot) {
-                    // A host that reports on it has to connect first.
+                    // A host must connect before it can report on it.
                     delivery.cut = true;
                 }
             }
@@ -417,8 +418,8 @@ fn taken(key: &TaskKey) -> String {
     format!("the key {key} was used before")
 }
 
-/// A book: not empty, every command once, every priority a finite number, and all of it short enough
-/// for every message that it travels in.
+/// Checks a book: it has commands, each once, with finite priorities, and fits every message that
+/// carries it.
 fn check_book(commands: &[(String, f64)]) -> Result<(), Refusal> {
     if commands.is_empty() {
         return Err(wrong("there is no command".to_owned()));
@@ -435,7 +436,7 @@ fn check_book(commands: &[(String, f64)]) -> Result<(), Refusal> {
         }
         if !priority.is_finite() {
             return Err(wrong(format!(
-                "the priority of {text:?} is no finite number"
+                "the priority of {text:?} is not a finite number"
             )));
         }
         let length = escaped_bytes(text);

@@ -1,12 +1,12 @@
-//! Requests with many hosts, worked on a few hosts at a time, so that no heartbeat waits for all of them.
+//! Requests with many hosts. Each step handles a few hosts, so that heartbeats are not delayed.
 //!
 //! ```text
 //!   Request ─▶ Naming: every name checked, once, with its state ─┬─▶ pending, Op::Dispatch ─▶ Stored ─▶ Entering ─▶ answer
 //!                                                            └─▶ Commanding ─▶ answer
 //! ```
 //!
-//! A step handles a bounded number of hosts. The first step of a job is taken at once, so a request with few hosts
-//! needs no other. The rest follow in later turns, the jobs by turns.
+//! A step handles a bounded number of hosts. The first step of a job runs at once, so a request
+//! with few hosts needs no other. Further steps run in later turns, alternating between jobs.
 
 use crate::handlers::context::Ctx;
 use crate::handlers::directory::Directory;
@@ -26,28 +26,28 @@ use crate::handlers::tasks::lifetime::Expiring;
 use crate::handlers::tasks::resolve::{Listing, answer_listing};
 use crate::handlers::tasks::resume::{Holding, Resuming};
 
-/// Something that may take more steps than one.
+/// Work that may take more than one step.
 #[derive(Debug)]
 pub(crate) enum Job {
     /// The hosts of a request are looked up.
     Naming(Box<Naming>),
-    /// A task that is stored goes into the tables, and out to its hosts.
+    /// A stored task is entered into the tables and sent.
     Entering(Box<Entering>),
-    /// A console command goes out to its hosts.
+    /// A console command is sent.
     Commanding(Box<Commanding>),
     /// The answers to a console command are collected.
     Showing(Box<Showing>),
     /// The hosts of a target are listed.
     Listing(Box<Listing>),
-    /// The hosts of a task whose time has come expire.
+    /// The hosts of an expired task are ended.
     Expiring(Expiring),
     /// The hosts of a stored task go into the tables.
     Holding(Box<Holding>),
-    /// Stored tasks go on.
+    /// Stored tasks are resumed.
     Resuming(Box<Resuming>),
 }
 
-/// The jobs under way, the next first.
+/// The jobs in progress, the next first.
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
     line: VecDeque<Job>,
@@ -76,21 +76,21 @@ pub(crate) struct Naming {
 /// Names still to be looked up.
 #[derive(Debug)]
 enum Names {
-    /// Those of the request.
+    /// The names in the request.
     Listed(vec::IntoIter<String>),
-    /// All hosts that are online, from this slot on.
+    /// All online hosts, from this slot on.
     Online(u32),
 }
 
 /// The hosts of a request, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Named {
-    /// In the order they were named; in the state that a task would begin with.
+    /// In the order of the request, each with its first state in the task.
     pub(crate) hosts: Arc<Vec<(HostId, TaskState)>>,
-    /// By name: the place of each in `hosts`.
+    /// Index in `hosts`, by name.
     pub(crate) places: BTreeMap<HostId, u32>,
-    /// Hosts among them that neither the store nor this server has ever seen. The table holds all that the store knew
-    /// at the start, and each that has come since.
+    /// Hosts that neither the store nor this server has ever seen. The table has all hosts that the
+    /// store had at the start, and all later ones.
     pub(crate) unknown: Vec<HostId>,
     /// Number of hosts that are sent to.
     pub(crate) sent: usize,
@@ -141,7 +141,7 @@ impl Jobs {
 }
 
 impl Tasks {
-    /// The end: what has not been handed to the store or to a host will not be.
+    /// Ends all jobs: work that has not been passed on to the store or to a host is dropped.
     pub(crate) fn refuse_jobs(&mut self, cx: &mut Ctx<'_>) {
         let line = std::mem::take(&mut self.jobs.line);
         for job in line {
@@ -203,8 +203,8 @@ impl Naming {
 }
 
 impl Tasks {
-    /// Goes on with a request or task that has many hosts: at most `max` of them. Removed tasks go
-    /// first, so that these take no room beside new ones.
+    /// Continues a request or task that has many hosts: at most `max` of them. Removed tasks go
+    /// first, so that they take no room from new ones.
     pub(crate) fn go_on(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, max: usize) {
         if self.table.has_going() {
             self.table.remove_some(max);
@@ -213,12 +213,12 @@ impl Tasks {
         }
     }
 
-    /// Begins a job: its first step is taken at once.
+    /// Begins a job, and runs its first step at once.
     pub(super) fn begin_job(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, job: Job) {
         self.step(cx, hosts, job, HOSTS_PER_STEP_MAX);
     }
 
-    /// Begins to show something, if there is room for it beside the other jobs.
+    /// Begins a listing, if there is room for it beside the other jobs.
     pub(super) fn begin_showing(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -231,7 +231,7 @@ impl Tasks {
         }
     }
 
-    /// One step of a job, which goes to the end of the line if it is not the last.
+    /// Runs one step of a job. An unfinished job goes to the end of the queue.
     fn step(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, mut job: Job, max: usize) {
         let (requester, is_over) = match &mut job {
             Job::Naming(naming) => (
@@ -282,7 +282,7 @@ impl Tasks {
         self.jobs.has_room(count).then_some(()).ok_or_else(too_many)
     }
 
-    /// Refuses a further page of a target's hosts while many are under way.
+    /// Refuses a further page of a target's hosts while many are in progress.
     pub(super) fn check_listings(&self) -> Result<(), Refusal> {
         let listings = self.jobs.line.iter();
         let listings = listings
@@ -324,7 +324,7 @@ impl Tasks {
         Ok(())
     }
 
-    /// All hosts of a request have been looked up.
+    /// Handles the end of the lookup of a request's hosts.
     fn named(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, naming: Naming) {
         let Naming {
             requester,
@@ -354,7 +354,7 @@ fn too_many() -> Refusal {
 }
 
 impl Named {
-    /// One more host, if it is not there yet: `look` finds its state, and whether it is unknown.
+    /// Adds a host once; `look` finds its state, and whether it is unknown.
     fn add(&mut self, host: HostId, look: impl FnOnce(&HostId) -> (TaskState, bool)) {
         let std::collections::btree_map::Entry::Vacant(place) = self.places.entry(host) else {
             return;

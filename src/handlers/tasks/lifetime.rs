@@ -1,4 +1,4 @@
-//! Lifetime of tasks: ended when their time is over, and evicted when the store no longer has them.
+//! Lifetime of tasks: unfinished ones expire, and tasks that the store has deleted are evicted.
 
 use crate::handlers::context::Ctx;
 use crate::handlers::tasks::Tasks;
@@ -13,19 +13,19 @@ use crate::handlers::tasks::delivery::Cause;
 use crate::handlers::tasks::jobs::Job;
 use crate::handlers::tasks::table::Task;
 
-/// A task that is open when its time is over is looked at again so much later, at least.
+/// Least interval between two checks of a task that is still open after its time.
 const LOOK_AGAIN: Span = Span::from_secs(60);
-/// A task is never looked at twice at one moment.
+/// Interval between two checks of a task, so that no task is checked twice at one moment.
 const TICK: Span = Span::from_millis(1);
 
-/// The examination of a task whose time has come.
+/// The examination of an expired task.
 #[derive(Debug)]
 pub(crate) struct Expiring {
     task: u32,
     number: u64,
     /// Place of the next delivery.
     place: usize,
-    /// The time has come by then.
+    /// Moment by which the deadlines are judged.
     judge: Instant,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Early {
 }
 
 impl Early {
-    /// Takes all of them.
+    /// Takes all reports.
     pub(super) fn take(&mut self) -> HashMap<(HostId, TaskKey), TaskState> {
         std::mem::take(&mut self.states)
     }

@@ -44,7 +44,7 @@ use self::strays::Strays;
 use self::table::TaskTable;
 use self::work::Work;
 
-/// Tasks, console commands, and all that is under way for them.
+/// Tasks, console commands, and the work in progress on them.
 #[derive(Debug)]
 pub(crate) struct Tasks {
     table: TaskTable,
@@ -160,7 +160,7 @@ impl Tasks {
         self.states.settled(now);
     }
 
-    /// Has all states that the store may lack written again.
+    /// Queues a rewrite of all states that the store may lack.
     pub(crate) fn rewrite_states(&mut self) {
         self.states.walk();
     }
@@ -174,7 +174,7 @@ impl Tasks {
         self.restores.begin(lost_data && session > 1, session);
     }
 
-    /// The store does not answer.
+    /// Handles a store that does not answer.
     pub(crate) fn store_away(&mut self, cx: &mut Ctx<'_>) {
         self.states.interrupt(cx.stats.store_sessions, cx.at.now);
         self.restores.interrupt();
@@ -188,12 +188,12 @@ impl Tasks {
         self.payloads.forget(conn)
     }
 
-    /// Forgets what a host was busy with: it has gone offline.
+    /// Forgets the work of a host that has gone offline.
     pub(crate) fn forget_work(&mut self, host: &HostId) {
         self.work.forget(host);
     }
 
-    /// Drops work of which nothing has been heard for too long.
+    /// Drops work without a message for too long.
     pub(crate) fn expire_work(&mut self, cx: &Ctx<'_>, judge: Instant) {
         self.work.expire(judge, cx.rules.working_timeout);
     }

@@ -1,9 +1,9 @@
 //! Results in transit: the bytes received on each connection, the connections that wait for room, and the total.
 //! Memory is allocated as bytes arrive, never for an announced size.
 //!
-//! A result begins when there is room for all of it, so that each that has begun can be completed; one
-//! address has a share of the room. A result that stalls while connections wait for room is refused: its bytes
-//! are dropped, but its connection stays.
+//! A result begins when there is room for all of it, so that each begun result can be completed.
+//! One address has a share of the room. A result that stalls while connections wait for room is
+//! refused: its bytes are dropped, but its connection stays open.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,7 +18,7 @@ use crate::limits::{
 };
 use crate::time::{Instant, Span};
 
-/// One result, as far as it has come.
+/// The received part of a result.
 #[derive(Debug)]
 pub struct Payload {
     /// The slot of the host.
@@ -49,7 +49,7 @@ pub struct Payload {
     pub digest: Sha256,
     /// Number of bytes received.
     pub came: u64,
-    /// Its place among those that arrive.
+    /// Position in the order of their starts.
     number: u64,
     /// Time of its start, or of its latest complete [`RESULT_PROGRESS_BYTES`].
     progress_at: Instant,
@@ -58,7 +58,7 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// A result of which nothing has come, of `header`, from `address`.
+    /// A result without bytes yet, with this `header`, from `address`.
     #[must_use]
     pub fn new(header: &ResultHeader<'_>, slot: u32, address: IpAddr, ask: ReplyRequest) -> Self {
         Self {
@@ -89,7 +89,7 @@ impl Payload {
     }
 }
 
-/// The network that counts as one address: one machine has as many IPv6 addresses of its own as it likes.
+/// The network that counts as one address: an IPv6 machine has many addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -107,23 +107,23 @@ struct Waiting {
     deadline: Instant,
 }
 
-/// All of them.
+/// All results in transit.
 #[derive(Debug, Default)]
 pub struct Payloads {
     arriving: Numbered<ConnId, Payload>,
     /// Connection whose payload is being received for each host: one at a time is stored.
     sending: Numbered<u32, ConnId>,
     held: usize,
-    /// Memory of the stored ones when they are complete.
+    /// Memory of the stored results when they are complete.
     reserved: usize,
     /// The same by address.
     reserved_by: HashMap<IpAddr, usize>,
-    /// Those kept, in the order in which they began.
+    /// Stored results, in the order in which they began.
     order: BTreeSet<(u64, ConnId)>,
     next_number: u64,
-    /// First come, first served; so the first deadline is the earliest.
+    /// Waiting connections, first come first served, so the first deadline is the earliest.
     waiting: VecDeque<Waiting>,
-    /// Connections that have waited too long: the result they send next is refused.
+    /// Connections that have waited too long: their next result is refused.
     overdue: HashSet<ConnId>,
     /// Time of the next search for stalled results; only while connections wait.
     look_at: Option<Instant>,
@@ -154,18 +154,18 @@ impl Payloads {
         self.fits(slot, network(address), bytes, (0, 0))
     }
 
-    /// The same where so much more is reserved, in all and by its address.
+    /// The same with additional reservations, in all and for its address.
     fn fits(&self, slot: u32, network: IpAddr, bytes: usize, (all, by): (usize, usize)) -> bool {
         let reserved = self.reserved + all;
         let reserved_by = self.reserved_by.get(&network).map_or(0, |bytes| *bytes) + by;
-        // One that is alone always has room.
+        // A single result always has room.
         let has_room = reserved == 0
             || reserved + bytes <= RESULT_BYTES_HELD_MAX
                 && (reserved_by == 0 || reserved_by + bytes <= RESULT_BYTES_ADDRESS_MAX);
         has_room && !self.sending.contains_key(&slot)
     }
 
-    /// A header was taken.
+    /// Begins a payload after its header.
     pub fn begin(&mut self, conn: ConnId, mut payload: Payload, now: Instant) {
         payload.progress_at = now;
         if payload.is_wanted() {
@@ -179,7 +179,7 @@ impl Payloads {
         self.arriving.insert(conn, payload);
     }
 
-    /// Takes the next bytes: how many have come by now.
+    /// Takes the next bytes. Returns the number of received bytes.
     pub fn take(&mut self, conn: ConnId, bytes: &[u8], now: Instant) -> u64 {
         let Some(payload) = self.arriving.get_mut(&conn) else {
             return 0;
@@ -197,7 +197,7 @@ impl Payloads {
         payload.came
     }
 
-    /// A payload is whole, or its connection has ended.
+    /// Ends a payload: it is complete, or its connection has ended.
     pub fn remove(&mut self, conn: ConnId) -> Option<Payload> {
         let payload = self.arriving.remove(&conn)?;
         if payload.is_wanted() {
@@ -206,7 +206,7 @@ impl Payloads {
         Some(payload)
     }
 
-    /// A payload that was kept is no longer.
+    /// Releases the room of a stored payload.
     fn release(&mut self, conn: ConnId, payload: &Payload) {
         let size = payload.size as usize;
         self.held -= payload.bytes.len();
@@ -221,12 +221,13 @@ impl Payloads {
         self.sending.remove(&payload.slot);
     }
 
-    /// The next result of this connection is to be refused.
+    /// Marks the next result of this connection to be refused.
     pub fn mark(&mut self, conn: ConnId) {
         self.overdue.insert(conn);
     }
 
-    /// Drops what has come of a connection's payload, and what is still to come: it is refused when it is whole.
+    /// Drops a connection's payload, including bytes that are still to arrive. It is refused when
+    /// it is complete.
     pub fn give_up(&mut self, conn: ConnId, why: &'static str) {
         let Some(mut payload) = self.arriving.remove(&conn) else {
             return;
@@ -260,7 +261,7 @@ impl Payloads {
         Some(kept.filter(stalled).collect())
     }
 
-    /// A connection waits from `now` on until `bytes` of its host have room.
+    /// Adds a connection that waits from `now` on for room for `bytes` of its host.
     pub fn wait(
         &mut self,
         conn: ConnId,
@@ -276,11 +277,11 @@ impl Payloads {
             bytes,
             deadline,
         });
-        // A look at once: what has stalled may have done so long ago.
+        // Search at once: results may have stalled long ago.
         self.look_at.get_or_insert(now);
     }
 
-    /// Those that wait and have room now, all together.
+    /// Takes the waiting connections that have room now, all together.
     pub fn take_resumable(&mut self) -> Vec<ConnId> {
         let mut all = 0;
         let mut by: HashMap<IpAddr, usize> = HashMap::new();
@@ -307,14 +308,14 @@ impl Payloads {
         [first, self.look_at].into_iter().flatten().min()
     }
 
-    /// One that has.
+    /// Takes a connection that has waited too long.
     pub fn take_overdue(&mut self, now: Instant) -> Option<ConnId> {
         let first = self.waiting.front()?;
         let wait = (first.deadline <= now).then(|| self.waiting.pop_front())??;
         Some(wait.conn)
     }
 
-    /// A connection has ended: what it was sending is dropped, and it waits for nothing.
+    /// Handles the end of a connection: its payload and its wait are dropped.
     pub fn forget(&mut self, conn: ConnId) -> bool {
         self.waiting.retain(|wait| wait.conn != conn);
         self.take_mark(conn);

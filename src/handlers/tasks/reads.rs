@@ -18,7 +18,7 @@ use crate::handlers::tasks::table::Task;
 /// Use of the store's answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Reading {
-    /// A task that is not in the tables, of which a page is wanted.
+    /// A page of a task that is not in the tables.
     Stored {
         /// Its key.
         key: TaskKey,
@@ -35,8 +35,8 @@ pub(crate) enum Reading {
         created: UnixMs,
         /// Command and priority, in the order in which they are run.
         commands: Vec<(String, f64)>,
-        /// The hosts of the page, and what each was when it was asked: how far it had come by then is in the
-        /// store when that is read.
+        /// The hosts of the page, with their states at the time of the request. Their progress at
+        /// that time is in the store when it is read.
         hosts: Vec<(HostId, TaskState)>,
         /// Start of the next page.
         next: Option<u64>,
@@ -53,7 +53,7 @@ pub(crate) enum Reading {
     Command {
         /// Its id.
         cid: String,
-        /// The hosts asked for.
+        /// The requested hosts.
         hosts: Vec<HostId>,
     },
 }
@@ -66,7 +66,7 @@ pub(crate) struct HistoryReading {
     pub(crate) hosts: Vec<HostId>,
     /// Start of the next page.
     pub(crate) next: Option<u64>,
-    /// Hosts whose stored transitions are asked for, and the answer.
+    /// Hosts whose stored transitions are requested, and the answer.
     pub(crate) asked: Vec<HostId>,
     pub(crate) stored: Vec<Vec<Transition>>,
 }
@@ -162,7 +162,7 @@ impl Tasks {
         self.read_page(cx, requester, (key, created, commands), hosts, next);
     }
 
-    /// Asks the store how far the hosts of a page have come.
+    /// Requests the progress of the hosts of a page from the store.
     fn read_page(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -185,7 +185,7 @@ impl Tasks {
         self.read(cx, requester, reading, question);
     }
 
-    /// Asks the store, for an requester.
+    /// Sends a question to the store for a requester.
     pub(crate) fn read(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -240,7 +240,7 @@ impl Tasks {
         }
     }
 
-    /// Askers that have waited long enough.
+    /// Takes the requesters that have waited long enough.
     pub(crate) fn hurry_reads(&mut self, cx: &mut Ctx<'_>, judge: Instant) {
         while self.reads.deadline().is_some_and(|due| due <= judge) {
             let Some((_, pending)) = self.reads.pending.pop_first() else {

@@ -1,4 +1,4 @@
-//! What reports of hosts mean for tasks and console commands.
+//! Effects of reports on tasks and console commands.
 
 use crate::codec::message::{Answer, ResultCode};
 use crate::handlers::context::Ctx;
@@ -31,14 +31,15 @@ impl Tasks {
         Some(self.table.task(delivery.task)?.commands.clone())
     }
 
-    /// The key of the newest task in which a host is this.
+    /// The key of the newest task in which the host has this state.
     fn newest_key(&self, host: &HostId, state: TaskState) -> Option<TaskKey> {
         let slot = self.newest_in(host, state)?;
         Some(self.table.names_of(slot)?.1.clone())
     }
 
-    /// The key an answer is about. "No book" without a key means the one `last` answered with
-    /// "received"; "damaged" the one that is to go out again, since an old client names the one before.
+    /// The key of an answer. "No book" without a key refers to the key `last` answered with
+    /// "received". "Damaged" refers to the key that is to be sent again, since an old client names
+    /// the previous one.
     pub(crate) fn answered_key(
         &self,
         cx: &Ctx<'_>,
@@ -60,14 +61,14 @@ impl Tasks {
         }
     }
 
-    /// A host has answered a console command: its id, or its text.
+    /// Records the answer of a host to a console command: its id, or its text.
     pub(crate) fn command_answered(&mut self, text: &str, host: &HostId) {
         self.commands.answered(text, host);
     }
 
-    /// Returns whether a result is wanted: of a task that names the host, or of a console command
-    /// that was sent to it. Few of commands that the book does not have: the host could otherwise
-    /// fill the store.
+    /// Returns whether a result is accepted: it belongs to a task that names the host, or to a
+    /// console command that was sent to it. Results of commands that are not in the book are
+    /// bounded, since the host could otherwise fill the store.
     pub(crate) fn is_result_wanted(
         &self,
         cx: &Ctx<'_>,

@@ -15,7 +15,7 @@ use crate::handlers::tasks::dispatch::{Refusal, wrong};
 use crate::handlers::tasks::jobs::Job;
 use crate::handlers::view::{Filter, HostView};
 
-/// A target in comparison with the hosts.
+/// A comparison of a target with the hosts.
 #[derive(Debug)]
 pub(crate) struct Resolution {
     selection: Selection,
@@ -133,7 +133,7 @@ impl Listing {
 }
 
 impl Tasks {
-    /// Lists hosts of a target: those in a state, from a slot on, at most so many.
+    /// Lists hosts of a target: those in a state, from a slot on, up to a bound.
     ///
     /// # Errors
     /// No target, an unknown group, or too many requests.

@@ -6,8 +6,8 @@
 //!                     └────────────── next Available, lost_data or not ◀─────────────┘
 //! ```
 //!
-//! A restore is state: one that was in flight when the store went away is dropped, and the walk begins anew
-//! at the next connection. Parts of a task that are still there stay unchanged.
+//! A restore is state. If the store becomes unavailable, a restore in flight is dropped, and the
+//! walk begins again at the next connection. Existing parts of a task stay unchanged.
 
 use crate::handlers::context::Ctx;
 use crate::handlers::tasks::Tasks;
@@ -20,11 +20,11 @@ use crate::handlers::tasks::table::Task;
 /// Progress of the rewrite.
 #[derive(Debug, Default)]
 pub(crate) struct Restores {
-    /// They may be missing in the store, until a whole walk has been settled.
+    /// Tasks may be missing in the store, until a whole walk has been settled.
     due: bool,
-    /// The least number of the next task, while a walk is under way.
+    /// Least number of the next task, during a walk.
     cursor: Option<u64>,
-    /// With the store.
+    /// Restores with the store.
     in_flight: usize,
     /// Number of tasks stored since it began.
     stored: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Restores {
 }
 
 impl Restores {
-    /// The store is up, for the `session`-th time, and may have lost what it had.
+    /// Handles store connection number `session`; the store may have lost its data.
     pub(crate) fn begin(&mut self, lost_data: bool, session: u64) {
         if lost_data {
             self.lost_at = session;
@@ -114,7 +114,7 @@ impl Tasks {
             queue: task.queue,
             commands: task.commands.clone(),
             hosts: hosts.into(),
-            // Never told.
+            // Never stored.
             stamp: Stamp {
                 at: task.created,
                 seq: 0,
@@ -122,7 +122,7 @@ impl Tasks {
         }))
     }
 
-    /// The store has settled a restore.
+    /// Settles a restore.
     pub(crate) fn restored(&mut self, cx: &mut Ctx<'_>, key: &TaskKey, stored: &Stored) {
         let restores = &mut self.restores;
         restores.in_flight = restores.in_flight.saturating_sub(1);

@@ -28,10 +28,10 @@ use crate::time::Span;
 #[derive(Debug)]
 pub(crate) struct Holding {
     task: u32,
-    /// Those still to be entered, by name.
+    /// Hosts that are not entered yet, by name.
     hosts: vec::IntoIter<(HostId, TaskState, bool)>,
     expires: bool,
-    /// It is another node's, and is resumed at once.
+    /// The task belongs to another node, and is resumed at once.
     resumes: bool,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Holding {
 pub(crate) struct Resuming {
     /// Slot and number of each, the next first.
     tasks: vec::IntoIter<(u32, u64)>,
-    /// The task under way, and the place of its next delivery.
+    /// The task in progress, and the index of its next delivery.
     current: Option<(u32, u64, usize)>,
 }
 
@@ -107,7 +107,7 @@ impl Tasks {
         holding.hosts.as_slice().is_empty()
     }
 
-    /// All hosts of a stored task are entered.
+    /// Handles the entry of the last host of a stored task.
     pub(super) fn held(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, holding: &Holding) {
         let Some(task) = self.table.task_mut(holding.task) else {
             return;

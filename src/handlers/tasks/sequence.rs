@@ -1,4 +1,4 @@
-//! Conclusions for plain hosts from the way old clients work: strictly in sequence, one datagram after the
+//! Conclusions about plain hosts from the strict sequence of old clients: one datagram after the
 //! other, one command after the other.
 //!
 //! ```text
@@ -38,7 +38,8 @@ impl Tasks {
         }
     }
 
-    /// A command of `key` has begun on a plain host: nothing older runs there any more.
+    /// Handles the start of a command of `key` on a plain host: no older command runs there any
+    /// more.
     pub(crate) fn command_began(&mut self, cx: &mut Ctx<'_>, host: &HostId, key: &TaskKey) {
         let elsewhere = self.work.only(host, key);
         self.lose_deliveries(cx, host, |table, slot| {
@@ -73,7 +74,8 @@ impl Tasks {
         !is_idle
     }
 
-    /// No command is under way on a plain host: what it has not reported on since it connected anew is lost.
+    /// Handles the proof that no command runs on a plain host: tasks without a report since it
+    /// reconnected are lost.
     fn lose_cut(&mut self, cx: &mut Ctx<'_>, host: &HostId) {
         self.work.lose_cut(host);
         self.lose_deliveries(cx, host, |table, slot| {
@@ -115,8 +117,8 @@ impl Tasks {
         all.map(|pair| pair.1).filter(working).collect()
     }
 
-    /// A plain connection has become one of a host's: reports by the one before may be lost. Returns
-    /// whether the host is busy, so that its heartbeats are to be counted.
+    /// Handles a new connection of a plain host: reports sent on the previous one may be lost.
+    /// Returns whether the host is busy, so that its heartbeats are counted.
     pub(crate) fn connected_anew(&mut self, cx: &Ctx<'_>, host: &HostId) -> bool {
         self.work.cut(host);
         for slot in self.working_deliveries(host) {
@@ -133,7 +135,7 @@ impl Tasks {
         !self.work.is_empty() || self.table.recipients_working() > 0
     }
 
-    /// Time until which a host counts as busy, whatever its heartbeats show.
+    /// Time until which a host counts as busy, regardless of its heartbeats.
     pub(crate) fn working_until(&self, cx: &Ctx<'_>, host: &HostId) -> Option<Instant> {
         let elsewhere = self.work.until(host, cx.rules.working_timeout);
         elsewhere.max(self.delivering_until(host))

@@ -1,5 +1,5 @@
-//! A map in many parts. A hash table that grows moves all that it holds: of a million names that takes longer than a
-//! heartbeat may wait, of one part in [`SHARDS`] it does not.
+//! A map in many parts. A hash table that grows moves all its entries. For a million names that
+//! takes longer than a heartbeat may wait; for one of [`SHARDS`] parts it does not.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -26,7 +26,7 @@ impl<K: Hash + Eq, V> Shards<K, V> {
         self.parts[part].entry(key).or_insert_with(make)
     }
 
-    /// Removes what is held under `key`.
+    /// Removes the value of `key`.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let part = self.part_of(key);
         self.parts[part].remove(key)
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_a_map_and_no_part_holds_much_of_it() {
+    fn entries_are_spread_over_all_parts() {
         let mut map = Shards::default();
         const MANY: usize = 100 * SHARDS;
         for n in 0..MANY {

@@ -48,7 +48,7 @@ impl States {
         self.walk.is_some()
     }
 
-    /// Has all that may be missing written again.
+    /// Queues a rewrite of all states that may be missing.
     pub(crate) fn walk(&mut self) {
         self.written = None;
         self.walk = Some(Walk {
@@ -57,8 +57,8 @@ impl States {
         });
     }
 
-    /// The `session`-th store connection has ended. Its walk is durable if the connection lasted
-    /// longer after it than a store may lose.
+    /// Handles the end of store connection number `session`. Its walk is durable if the connection
+    /// lasted long enough after it.
     pub(crate) fn interrupt(&mut self, session: u64, now: Instant) {
         self.walk = None;
         self.in_flight = 0;
@@ -68,7 +68,7 @@ impl States {
         }
     }
 
-    /// An operation is done with.
+    /// Counts an operation that has ended.
     pub(crate) fn settled(&mut self, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.look(now);

@@ -1,5 +1,6 @@
-//! Reports on keys that this server never stored. Scripts that write task books straight into the store lead to some of them;
-//! without a bound a host could fill the store and the event stream with keys of its own invention.
+//! Reports on keys that this server never stored. Scripts that write task books into the store
+//! cause some of them. Without a bound a host could fill the store and the event stream with
+//! invented keys.
 
 use std::collections::HashSet;
 
@@ -21,7 +22,7 @@ struct Stray {
     bytes: u64,
 }
 
-/// The counts of the present window.
+/// The counts of the current window.
 #[derive(Debug, Default)]
 pub struct Strays {
     hosts: Numbered<HostRef, Stray>,

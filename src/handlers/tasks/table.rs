@@ -6,8 +6,8 @@
 //!   name of a host ──▶ Recipient ──▶ its deliveries, by task
 //! ```
 //!
-//! A host need not be known to be named in a task, so a recipient is found by name. What a delivery
-//! becomes is decided elsewhere; here it is only counted, and kept to the arrows of
+//! A task may name hosts that are not known, so a recipient is found by name. Transitions are
+//! decided elsewhere; this module counts states and allows only transitions of
 //! [`TaskState::may_become`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -23,15 +23,15 @@ use crate::time::{Instant, UnixMs};
 
 use crate::handlers::tasks::shards::Shards;
 
-/// No moment at all: later than every other.
+/// A moment later than every other.
 pub(crate) const NEVER: Instant = Instant::from_nanos(u64::MAX);
-/// A task's number is made of the milliseconds of its creation and these bits below.
+/// Number of low bits in a task's number, below the milliseconds of its creation.
 const NUMBER_BITS: u32 = 10;
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(super) key: TaskKey,
     pub(super) created: UnixMs,
-    /// The random number of the request that stored it.
+    /// The random number of its request.
     pub(super) request: u64,
     /// Hosts that are offline receive it when they come online.
     pub(super) queue: bool,
@@ -41,22 +41,22 @@ pub(crate) struct Task {
     pub(super) commands: Vec<(String, f64)>,
     /// Its deliveries, by name of the host.
     pub(super) deliveries: Vec<u32>,
-    /// Hosts of it that are still to be entered.
+    /// Hosts that are not entered yet.
     left: usize,
     /// Time at which its last host ended.
     pub(super) ended: Instant,
-    /// Number of the store connection during which a state of it last changed without a report.
+    /// Number of the store connection during which a state last changed without a report.
     pub(super) changed: u64,
     /// Deliveries whose state is to be written.
     dirty: Vec<u32>,
-    /// Place of the first delivery that is to be written as part of all of them.
+    /// Index of the first delivery of a walk that writes all of them.
     rewritten: Option<usize>,
     /// It is removed, and its deliveries are dropped in steps. `Some(true)`: their states are to be
     /// written.
     going: Option<bool>,
-    /// Its time was over: a host without a book is not waited for any longer.
+    /// Its time is over: a host without a book is not waited for any longer.
     pub(super) aged: bool,
-    /// Its keys have a time to live, or are to be given one.
+    /// Its keys have a time to live, or will get one.
     pub(super) expires: bool,
     /// Time of the next check for its end.
     look: Instant,
@@ -85,8 +85,7 @@ impl Task {
         }
     }
 
-    /// Returns whether no host of it may change any more: from then on its keys have a time to
-    /// live.
+    /// Returns whether no host can change any more. From then on its keys have a time to live.
     pub(super) fn is_over(&self) -> bool {
         let mut counts = self.counts();
         !self.is_partial()
@@ -94,7 +93,7 @@ impl Task {
                 .all(|(state, _)| state.is_settled() || (self.aged && state == TaskState::NoBook))
     }
 
-    /// Returns whether a host of it is still awaited, or hosts are still to be entered.
+    /// Returns whether a host is not in a terminal state, or is not entered yet.
     pub(super) fn is_open(&self) -> bool {
         self.is_partial() || self.counts().any(|(state, _)| !state.has_ended())
     }
@@ -133,29 +132,29 @@ pub(crate) struct Delivery {
     pub(super) failed: bool,
     /// Number of results of commands that the book does not have.
     pub(super) unlisted: u8,
-    /// It is in the queue of what is to be sent.
+    /// It is in the send queue.
     pub(super) to_send: bool,
-    /// Its tries wait until the host is no longer at work on something else.
+    /// Its tries are paused until the host has finished other work.
     pub(super) held: bool,
-    /// Its next copy goes out even to a host that is at work.
+    /// Its next copy is sent even to a busy host.
     pub(super) at_once: bool,
-    /// The host has connected anew since its last message about it.
+    /// The host has reconnected since its last message about it.
     pub(super) cut: bool,
-    /// It is among those of its task whose state is to be written.
+    /// It is in its task's list of states to be written.
     pub(super) dirty: bool,
     /// Time of the next check.
     pub(super) due: Instant,
-    /// The deadline that is set for it: never later than `due`.
+    /// The deadline in the wheel: never later than `due`.
     pub(super) armed: Instant,
 }
 
-/// A host, as far as it is named in tasks.
+/// A host that is named in tasks.
 #[derive(Debug)]
 pub(crate) struct Recipient {
     pub(super) id: HostId,
     /// Slots of task and delivery, by slot of the task.
     pub(super) deliveries: Vec<(u32, u32)>,
-    /// Number of them with which it is busy.
+    /// Number of deliveries with which it is busy.
     pub(super) working: u32,
 }
 
@@ -228,7 +227,7 @@ pub(crate) struct TaskTable {
     deliveries: Slab<Delivery>,
     recipients: Slab<Recipient>,
     names: Shards<HostId, u32>,
-    /// Deliveries still to be entered, of all tasks.
+    /// Deliveries that are not entered yet, of all tasks.
     left: usize,
     bytes: usize,
     /// Room of the tasks with queued hosts.
@@ -238,9 +237,9 @@ pub(crate) struct TaskTable {
     recipients_working: usize,
     /// Tasks with states to be written, each once.
     dirty: VecDeque<u32>,
-    /// Last states of tasks that made room for others: as many as the tables can have held.
+    /// Last states of evicted tasks. Bounded by the size of the tables.
     gone: VecDeque<TaskStates>,
-    /// Removed tasks whose deliveries are still to be dropped.
+    /// Removed tasks whose deliveries are not dropped yet.
     going: VecDeque<u32>,
     going_deliveries: usize,
 }
@@ -259,17 +258,17 @@ impl TaskTable {
         self.queued.and(more).fits_quarters(QUEUED_QUARTERS_MAX)
     }
 
-    /// Tasks of which something is still awaited.
+    /// Number of tasks that are not in a terminal state.
     pub(crate) fn tasks_open(&self) -> usize {
         self.tasks_open
     }
 
-    /// Deliveries of which something is still awaited.
+    /// Number of deliveries that are not in a terminal state.
     pub(crate) fn deliveries_open(&self) -> usize {
         self.deliveries_open
     }
 
-    /// Hosts at work on a task of the tables.
+    /// Number of hosts that are busy with a task in the tables.
     pub(crate) fn recipients_working(&self) -> usize {
         self.recipients_working
     }
@@ -448,8 +447,7 @@ impl TaskTable {
         slot
     }
 
-    /// Removes a task to make room. What it has in the store expires, even if a host of it might
-    /// have become something.
+    /// Evicts a task. Its keys in the store expire, even if a host of it could still change.
     fn let_go(&mut self, slot: u32) {
         let is_unwritten = self.task(slot).is_some_and(|task| !task.expires);
         self.take_out(slot, is_unwritten);
@@ -491,7 +489,7 @@ impl TaskTable {
         !self.dirty.is_empty() || !self.gone.is_empty()
     }
 
-    /// Takes last states of a task that made room for others.
+    /// Takes last states of an evicted task.
     pub(super) fn take_gone(&mut self) -> Option<TaskStates> {
         self.gone.pop_front()
     }
@@ -585,7 +583,7 @@ impl TaskTable {
         }
     }
 
-    /// Sets when a task is looked at.
+    /// Sets the time of the next check of a task.
     pub(super) fn set_look(&mut self, slot: u32, look: Instant) {
         let Some(task) = self.tasks.get_mut(slot as usize) else {
             return;
@@ -600,7 +598,7 @@ impl TaskTable {
         self.looks.first().map(|(look, _)| *look)
     }
 
-    /// A task whose time to be looked at has come; each once, until it is set again.
+    /// Takes a task whose check is due, once until it is set again.
     pub(super) fn take_look(&mut self, now: Instant) -> Option<u32> {
         let (look, slot) = self.looks.first().copied()?;
         (look <= now).then(|| {
@@ -609,7 +607,7 @@ impl TaskTable {
         })
     }
 
-    /// Makes a delivery `next`, if it may become that and is not that already: what it was before.
+    /// Makes a delivery `next`, if that is a change and is allowed. Returns the previous state.
     pub(super) fn become_(
         &mut self,
         slot: u32,
@@ -649,7 +647,8 @@ impl TaskTable {
         }
     }
 
-    /// A task is over: with the report that says so where it has only that host, else with the states of all of them it is given
+    /// Gives an ended task its time to live: with the last report if it has one host only, else
+    /// with the states of all its hosts.
     /// its time to live.
     pub(super) fn end(&mut self, slot: u32, reported: bool, store_session: u64) {
         match self.tasks.get_mut(slot as usize) {
@@ -658,7 +657,8 @@ impl TaskTable {
         }
     }
 
-    /// Has the states of all hosts of a task that is over written, and with them its time to live.
+    /// Queues a write of the states of all hosts of an ended task, and with them of its time to
+    /// live.
     pub(super) fn write_over(&mut self, slot: u32, store_session: u64) {
         let Some(task) = self.tasks.get_mut(slot as usize) else {
             return;
@@ -675,7 +675,7 @@ impl TaskTable {
         task.rewritten = Some(0);
     }
 
-    /// Has the state of a delivery written.
+    /// Queues a write of a delivery's state.
     pub(super) fn write(&mut self, slot: u32, store_session: u64) {
         let Some(delivery) = self.deliveries.get_mut(slot as usize) else {
             return;
@@ -776,7 +776,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_follow_every_state_and_end_at_nothing() {
+    fn counts_follow_every_state() {
         let mut tasks = TaskTable::default();
         let slot = insert(&mut tasks, 1, 2, TaskState::Sent);
         let one = tasks.delivery_of(&key(1), &host(0)).unwrap();
@@ -802,7 +802,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_lets_the_oldest_ended_task_go_and_no_open_one() {
+    fn a_full_table_evicts_only_ended_tasks() {
         let mut tasks = TaskTable::default();
         for number in 0..TASKS_MAX {
             let state = match number {
@@ -823,7 +823,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evicted_task_of_many_hosts_goes_in_steps_with_its_states() {
+    fn a_large_evicted_task_is_dropped_in_steps() {
         let mut tasks = TaskTable::default();
         let many = 3 * HOSTS_PER_STEP_MAX;
         let slot = insert(&mut tasks, 1, many, TaskState::Offline);
@@ -831,7 +831,7 @@ mod tests {
         assert!(tasks.has_going() && tasks.task(slot).is_none());
         assert_eq!(tasks.taken(), Room::default());
         assert_eq!(tasks.held_deliveries(), many - HOSTS_PER_STEP_MAX);
-        // Its key and its hosts may come again meanwhile.
+        // Its key and its hosts may be used again meanwhile.
         let again = insert(&mut tasks, 1, 2, TaskState::Sent);
         while tasks.has_going() {
             let before = tasks.held_deliveries();
@@ -849,7 +849,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_hosts_leaves_room_for_what_goes_out() {
+    fn queued_tasks_leave_room_for_others() {
         let mut tasks = TaskTable::default();
         let one = Room::of(&[("x".to_owned(), 1.0)], 1);
         let mut number = 0;
@@ -859,7 +859,7 @@ mod tests {
         }
         assert_eq!(number, TASKS_MAX / 4 * QUEUED_QUARTERS_MAX);
         assert_eq!(tasks.make_room(one), Some(0), "an urgent one");
-        // One that comes online makes room.
+        // A host that comes online makes room.
         let slot = tasks.delivery_of(&key(0), &host(0)).unwrap();
         tasks.become_(slot, TaskState::Sent, Instant::ZERO);
         assert!(tasks.has_room_to_queue(one));

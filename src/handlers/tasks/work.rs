@@ -10,23 +10,24 @@ use crate::ids::{ConnId, HostId, Numbered, TaskKey};
 use crate::limits::{BEATS_OF_THE_IDLE_MIN, BEATS_OF_THE_IDLE_S, TASKS_AT_WORK_MAX};
 use crate::time::{Instant, Span};
 
-/// The hosts at work. A host that is not takes no memory here.
+/// The busy hosts. Other hosts take no memory here.
 #[derive(Debug, Default)]
 pub struct Work {
     hosts: HashMap<HostId, Vec<Job>>,
-    /// End of the rest of hosts that have finished a task. At most one a host, removed when it is over.
+    /// End of the rest of hosts that have finished a task. At most one entry for each host, removed
+    /// after its end.
     rests: HashMap<HostId, Instant>,
-    /// At most one a connection, removed with it.
+    /// At most one entry for each connection, removed with it.
     beats: Numbered<ConnId, Beats>,
 }
 
-/// A task that a host is at work on though no delivery says so.
+/// A task of a busy host without a delivery in that state.
 #[derive(Debug)]
 struct Job {
     key: TaskKey,
-    /// Its last message.
+    /// Time of its last message.
     last: Instant,
-    /// The host has connected anew since then.
+    /// The host has reconnected since then.
     cut: bool,
 }
 
@@ -35,12 +36,12 @@ struct Job {
 struct Beats {
     first: Instant,
     count: u32,
-    /// There were enough of them.
+    /// The count has reached its bound.
     idle: bool,
 }
 
 impl Work {
-    /// A message of `host` says that it is at work on `key`.
+    /// Records a message of `host` about its work on `key`.
     pub fn heard(&mut self, host: &HostId, key: &TaskKey, now: Instant) {
         let tasks = self.hosts.entry(host.clone()).or_default();
         tasks.retain(|job| job.key != *key);
@@ -54,29 +55,29 @@ impl Work {
         });
     }
 
-    /// Nothing is left of `key`, or there is no book for it.
+    /// Ends the work on `key`: it is finished, or there is no book for it.
     pub fn ended(&mut self, host: &HostId, key: &TaskKey) {
         self.keep(host, |job| job.key != *key);
     }
 
-    /// The host is at work on `key` and nothing else. Whether it was at work on something else.
+    /// Sets `key` as the only work of the host. Returns whether the host had other work.
     pub fn only(&mut self, host: &HostId, key: &TaskKey) -> bool {
         self.keep(host, |job| job.key == *key)
     }
 
-    /// The host has connected anew: reports on what it is at work on may be lost.
+    /// Records a reconnection of the host: reports on its work may be lost.
     pub fn cut(&mut self, host: &HostId) {
         for job in self.hosts.get_mut(host).into_iter().flatten() {
             job.cut = true;
         }
     }
 
-    /// The host is not at work on anything that it has not reported on since it connected anew.
+    /// Drops work without a report since the reconnection of the host.
     pub fn lose_cut(&mut self, host: &HostId) {
         self.keep(host, |job| !job.cut);
     }
 
-    /// Keeps some of the tasks of a host. Whether any went.
+    /// Keeps the selected tasks of a host. Returns whether others were dropped.
     fn keep(&mut self, host: &HostId, wanted: impl Fn(&Job) -> bool) -> bool {
         if self.hosts.is_empty() {
             return false;
@@ -93,7 +94,7 @@ impl Work {
         went
     }
 
-    /// The host has forgotten all it was at work on, or is itself forgotten.
+    /// Forgets all work of a host.
     pub fn forget(&mut self, host: &HostId) {
         if !self.hosts.is_empty() {
             self.hosts.remove(host);
@@ -107,24 +108,24 @@ impl Work {
         self.hosts.get(host)?.last().map(|job| job.last + limit)
     }
 
-    /// The host has finished a task and reads no datagram before `until`.
+    /// Records the end of a task: the host reads no datagram before `until`.
     pub fn rest(&mut self, host: &HostId, until: Instant) {
         self.rests.insert(host.clone(), until);
     }
 
-    /// End of the rest of `host`, if it is still to come.
+    /// End of the rest of `host`, if it is not over.
     #[must_use]
     pub fn rests_until(&self, host: &HostId, now: Instant) -> Option<Instant> {
         self.rests.get(host).copied().filter(|until| *until > now)
     }
 
-    /// A report has come by this connection: its heartbeats are counted anew.
+    /// Restarts the count of heartbeats after a report on this connection.
     pub fn reported(&mut self, conn: ConnId) {
         self.beats.remove(&conn);
     }
 
-    /// A heartbeat has come by this connection. Whether so many have come since the last report that no command
-    /// holds the send lock of an old client.
+    /// Counts a heartbeat on this connection. Returns whether the count since the last report shows
+    /// that no command holds the send lock of an old client.
     pub fn beat(&mut self, conn: ConnId, now: Instant) -> bool {
         let beats = self.beats.entry(conn).or_insert(Beats {
             first: now,
@@ -143,14 +144,14 @@ impl Work {
         self.beats.get(&conn).is_some_and(|beats| beats.idle)
     }
 
-    /// The connection has ended.
+    /// Removes a connection that has ended.
     pub fn closed(&mut self, conn: ConnId) {
         if !self.beats.is_empty() {
             self.beats.remove(&conn);
         }
     }
 
-    /// Takes out what is over by `now`.
+    /// Removes expired entries.
     pub fn expire(&mut self, now: Instant, limit: Span) {
         self.hosts.retain(|_, tasks| {
             tasks.retain(|job| job.last + limit > now);
