@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_due_before_its_time_and_all_of_it_is_a_tick_after() {
+    fn deadlines_are_due_within_a_tick() {
         let mut wheel = Wheel::new();
         let mut due = Vec::new();
         wheel.insert(at(60_000), 7);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_late_already_is_due_at_the_next_tick() {
+    fn a_past_deadline_is_due_at_the_next_tick() {
         let mut wheel = Wheel::new();
         let mut due = Vec::new();
         wheel.expire(at(5_000), &mut due);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_beyond_reach_is_set_early_rather_than_lost() {
+    fn a_distant_deadline_is_set_early() {
         let mut wheel = Wheel::new();
         wheel.insert(Instant::from_nanos(u64::MAX), 1);
         let mut due = Vec::new();

@@ -28,12 +28,12 @@ pub(crate) struct Env {
 /// Nodes that share the store with this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Nodes {
-    /// The store cannot be shared, or has not been reached yet.
+    /// The store cannot be shared, or has not been available yet.
     #[default]
     Unshared,
     /// This node is the only one.
     Alone,
-    /// There are others.
+    /// There are other nodes.
     Several,
 }
 
@@ -98,7 +98,7 @@ impl Ctx<'_> {
     }
 
     /// Returns whether a host that goes offline is reported only after the store has confirmed that
-    /// its claim was this node's. A node that is alone does not wait for a store that is away.
+    /// its claim was this node's. A node without others does not wait for an unavailable store.
     pub(crate) fn reports_wait(&self) -> bool {
         match *self.nodes {
             Nodes::Unshared => false,

@@ -40,20 +40,20 @@ pub struct Rules {
     pub key_prefix: String,
     /// Time for which an offline host is remembered.
     pub keep: Span,
-    /// Hosts in the table at most. Fixed when the core is made.
+    /// Greatest number of hosts in the table. Fixed when the core is created.
     pub hosts_max: usize,
-    /// UDP port of hosts that name none of their own.
+    /// UDP port of hosts that report none.
     pub agent_port: u16,
     /// Wait for the first answer to a dispatch; each try doubles it.
     pub rto: Span,
     /// Number of sends of a task to a host, in all.
     pub tries: u32,
-    /// The longest result taken, in bytes.
+    /// The longest accepted result, in bytes.
     pub result_bytes: u64,
-    /// Every connection shows a certificate that names its host: then a bare datagram proves
+    /// Every connection shows a certificate that names its host: a bare datagram then proves
     /// nothing.
     pub certificates: bool,
-    /// Seed of the random intervals between tries. Fixed when the core is made.
+    /// Seed of the random intervals between tries. Fixed when the core is created.
     pub seed: u64,
 }
 
@@ -131,8 +131,8 @@ impl Core {
         self
     }
 
-    /// Takes new rules. A connection whose deadline was set under the old ones is judged by the new
-    /// ones at the latest when that deadline comes.
+    /// Takes new rules. A connection with a deadline of the old rules is judged by the new ones at
+    /// that deadline at the latest.
     pub fn set_rules(&mut self, rules: Rules, now: Instant) {
         self.cache.invalidate();
         self.fleet.set_rules(&self.env.rules, &rules, now);
@@ -185,7 +185,7 @@ impl Core {
         self.env.stats.count(Flag::Heartbeat);
     }
 
-    /// Prefetches the row of a connection that may be about to send a message.
+    /// Prefetches the row of a connection that probably has a message.
     pub fn expect(&self, conn: ConnId) {
         self.fleet.expect(conn);
     }
@@ -222,7 +222,7 @@ impl Core {
         Some(next.max(judge + Span::from_nanos(1)))
     }
 
-    /// Goes on with a request that has many hosts: at most `max` of them. Returns whether there is
+    /// Continues a request that has many hosts: at most `max` of them. Returns whether there is
     /// more to do.
     pub fn go_on(&mut self, at: Moment, max: usize, fx: &mut Effects) -> bool {
         if self.has_jobs() {
@@ -237,8 +237,8 @@ impl Core {
         self.tasks.has_jobs() || !self.surveys.is_empty() || self.fleet.labels().is_walking()
     }
 
-    /// Returns whether the next outcome of the store may be handled. While tasks of earlier ones are
-    /// being entered or resumed, it has to wait; [`go_on`](Self::go_on) brings these to an end.
+    /// Returns whether the next outcome of the store may be handled. It waits while tasks of
+    /// earlier outcomes are being entered or resumed by [`go_on`](Self::go_on).
     #[must_use]
     pub fn takes_outcomes(&self) -> bool {
         self.tasks.takes_outcomes()
@@ -293,8 +293,8 @@ impl Core {
                 && (outbox.has_state() || self.tasks.has_ops() || self.fleet.labels().has_ops()))
     }
 
-    /// Returns whether the work is urgent: a requester waits for it, or it is much. Presence
-    /// changes and last-seen times of a few hosts are not urgent.
+    /// Returns whether the operations are urgent: a requester waits for them, or there are many.
+    /// Presence changes and last-seen times of a few hosts are not urgent.
     #[must_use]
     pub fn has_urgent_work(&self) -> bool {
         let outbox = &self.outbox;
@@ -331,7 +331,7 @@ impl Core {
     }
 
     /// Publishes a request over HTTP that has changed something, or was refused. `by_stranger`: its
-    /// sender has no right to be here, so its event pushes no other out of the recent ones.
+    /// sender has no valid token, so its event pushes no other out of the recent ones.
     pub fn audit(&mut self, at: Moment, record: AuditRecord, by_stranger: bool, fx: &mut Effects) {
         let mut step = self.step(at, fx);
         let stamp = step.cx.stamp();
@@ -397,9 +397,9 @@ impl Core {
         view(&self.fleet, self.fleet.find(host)?)
     }
 
-    /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`, and no more than
-    /// `PAGE_SCAN_MAX` entries examined. A walk over all cursors shows every host that was there all the
-    /// while exactly once.
+    /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`, from at most
+    /// `PAGE_SCAN_MAX` examined entries. A walk over all cursors returns each host exactly once if
+    /// it stays in the table.
     #[must_use]
     pub fn page(&self, filter: Filter, limit: usize, cursor: u64) -> Page<'_> {
         let reach = self.fleet.slots() as u64;

@@ -1,5 +1,5 @@
-//! Cache for the result of the last search for due work. Nearly every turn of a busy server brings
-//! heartbeats only, and those of known hosts change no deadline and create no work.
+//! Cache for the result of the last search for due work. Most turns of a busy server handle only
+//! heartbeats. Heartbeats of known hosts change no deadline and create no work.
 //!
 //! ```text
 //!   tick: searches everything ──▶ cached, until the next deadline ──▶ tick: searches again
@@ -22,17 +22,17 @@ struct Found {
 }
 
 impl DeadlineCache {
-    /// Something has happened that may have changed what is due, or what there is to do.
+    /// Invalidates the result after an event that may create work or change the next deadline.
     pub(super) fn invalidate(&mut self) {
         self.found = None;
     }
 
-    /// All has been looked at: the next deadline, if there is any, and whether there is work.
+    /// Sets the result of a search: the next deadline, and whether there is work.
     pub(super) fn found(&mut self, next: Option<Instant>, work: bool) {
         self.found = Some(Found { next, work });
     }
 
-    /// The next deadline, if it is cached and after `judge`: then nothing is due.
+    /// The next deadline, if it is cached and after `judge`: no work is due.
     pub(super) fn next_after(&self, judge: Instant) -> Option<Option<Instant>> {
         let Found { next, .. } = self.found?;
         next.is_none_or(|next| judge < next).then_some(next)

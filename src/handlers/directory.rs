@@ -53,7 +53,7 @@ impl<'a> Directory<'a> {
         view(self.fleet, slot)
     }
 
-    /// Groups that a target may name.
+    /// Groups for use in targets.
     pub(crate) fn groups(&self) -> &'a Groups {
         self.fleet.labels().groups()
     }

@@ -1,5 +1,5 @@
-//! Effects: everything the core may ask of the reactor, and so everything the server can do to the
-//! world.
+//! Effects: all requests of the core to the reactor. The server acts on its surroundings by effects
+//! only.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::handlers::outside::News;
 use crate::handlers::request::Response;
 
 /// The effects of an input, in order. Filled by the handlers and drained by the reactor after each
-/// input; the memory is kept.
+/// input. Their memory is reused.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// The effects, oldest first.
@@ -21,75 +21,76 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Asks for one more.
+    /// Adds an effect.
     pub fn push(&mut self, effect: Effect) {
         self.list.push(effect);
     }
 }
 
-/// One thing the core wants done.
+/// A request of the core to the reactor.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Send this to the peer.
+    /// Sends a reply to a peer.
     Reply {
-        /// Through this connection.
+        /// The connection.
         conn: ConnId,
         /// The reply.
         reply: Reply,
     },
-    /// Send what is still to be sent, then close. The core has forgotten the connection already;
-    /// nothing of it is to be handed in any more.
+    /// Sends the unsent bytes and closes the connection. The core has forgotten it already, so no
+    /// further input of it may be passed in.
     Close {
         /// The connection.
         conn: ConnId,
     },
-    /// There is room again for what [`Flow::Wait`](super::Flow::Wait) turned away: read on.
+    /// Resumes a connection that [`Flow::Wait`](super::Flow::Wait) has paused: there is room again.
     Resume {
         /// The connection.
         conn: ConnId,
     },
-    /// Take no frame from this peer above
-    /// [`UNPROVEN_FRAME_BYTES_MAX`](crate::limits::UNPROVEN_FRAME_BYTES_MAX) before it is guarded.
+    /// Limits the frames of a connection to
+    /// [`UNPROVEN_FRAME_BYTES_MAX`](crate::limits::UNPROVEN_FRAME_BYTES_MAX) until it is guarded.
     Narrow {
         /// The connection.
         conn: ConnId,
     },
-    /// From here on every frame of this connection has a tag, both ways; what was to be sent before has
-    /// none.
+    /// Guards a connection: every later frame has a tag, in both directions. Earlier unsent frames
+    /// have none.
     Guard {
         /// The connection.
         conn: ConnId,
         /// The keys of its directions.
         keys: Directions,
     },
-    /// Publish this event to subscribers.
+    /// Publishes an event to subscribers.
     Tell(Event),
-    /// Send this frame to a peer that asked for pushes.
+    /// Sends a frame to a peer that asked for pushes.
     Push {
-        /// Through this connection.
+        /// The connection.
         conn: ConnId,
         /// The frame.
         push: Push<'static>,
     },
-    /// Answer an requester.
+    /// Answers a requester.
     Respond {
         /// Number of the requester.
         requester: u64,
-        /// With what.
+        /// The answer.
         answer: Response,
     },
-    /// Write a line to the log. That a host came or went has no line of its own: the event says it all.
+    /// Writes a line to the log. Coming online and going offline have no line of their own: the
+    /// reactor logs their events.
     Log(Note),
-    /// End the server with this status, after saying why.
+    /// Ends the server with this status, and logs the reason.
     Stop {
         /// Exit status.
         status: u8,
-        /// One line.
+        /// The reason, one line.
         why: String,
     },
 }
 
-/// Something that happened to the fleet.
+/// An event of the fleet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// Time, and number among this node's events.
@@ -108,7 +109,7 @@ pub enum EventKind {
     Online {
         /// The host.
         host: HostId,
-        /// By a connection from there.
+        /// Address of its connection.
         from: SocketAddr,
     },
     /// A host is offline.
@@ -123,11 +124,11 @@ pub enum EventKind {
         /// Number of hosts so far.
         count: u64,
     },
-    /// A task went out.
+    /// A task was dispatched.
     Dispatch {
         /// Its key.
         key: TaskKey,
-        /// To how many hosts.
+        /// Number of its hosts.
         count: u64,
     },
     /// A host has answered a dispatch.
@@ -139,13 +140,13 @@ pub enum EventKind {
         /// The answer.
         state: &'static str,
     },
-    /// A host has come further with a task, or has ended.
+    /// Progress of a host with a task, or its end.
     Progress {
         /// The host.
         host: HostId,
         /// The task.
         key: TaskKey,
-        /// The command under way or done last.
+        /// The running command, or the last finished one.
         command: Option<String>,
         /// New state of the host in the task.
         state: TaskState,
@@ -161,26 +162,26 @@ pub enum EventKind {
         /// Its exit status.
         exit: i32,
     },
-    /// An id is claimed too often; its present connection keeps it.
+    /// An id is claimed too often; its current connection keeps it.
     Quarantine {
         /// The id.
         host: HostId,
-        /// Both addresses, in words.
+        /// Both addresses, as text.
         reason: String,
     },
     /// Two connections have one id and replace each other.
     Duplicate {
         /// The id.
         host: HostId,
-        /// Both addresses, in words.
+        /// Both addresses, as text.
         reason: String,
     },
-    /// Hosts came online that have no events of their own: ids never seen before, in too great a number.
+    /// Too many hosts with new ids came online; they have no events of their own.
     NewIds {
         /// Number of hosts.
         count: u64,
     },
-    /// Hosts report on keys that were never stored, so often that these reports have no events of their own.
+    /// Too many reports on keys that were never stored; these reports have no events of their own.
     UnknownKeys {
         /// Number of reports.
         count: u64,
@@ -191,7 +192,7 @@ pub enum EventKind {
     Audit(Box<AuditRecord>),
 }
 
-/// A line for the log, before it is formatted: repeated ones are limited by `what` and `who`.
+/// A line for the log, before it is formatted. Repeated lines are limited by `what` and `who`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Note {
     /// Log level.
@@ -200,6 +201,6 @@ pub struct Note {
     pub what: &'static str,
     /// The host or the peer.
     pub who: String,
-    /// The rest, from anyone: escaped when it is written.
+    /// The rest, possibly of a peer: escaped when it is written.
     pub text: String,
 }

@@ -14,7 +14,7 @@ const HOSTS_PER_STEP: usize = 16;
 const HOSTS_MAX: usize = 1_000;
 
 impl Core {
-    /// Checks the invariants now and then.
+    /// Checks the invariants after some of the steps.
     #[cfg(debug_assertions)]
     pub(super) fn sweep_invariants(&mut self) {
         let size = self.fleet.slots().max(self.fleet.sessions_len());

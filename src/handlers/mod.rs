@@ -41,13 +41,13 @@ use crate::time::{Instant, UnixMs};
 /// The time of a turn: one reading of each clock, for everything in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// The monotonic clock, which decides.
+    /// The monotonic clock: all decisions use it.
     pub now: Instant,
-    /// The wall clock, which is written down.
+    /// The wall clock: all records use it.
     pub wall: UnixMs,
 }
 
-/// Whatever can happen to the core.
+/// Input of the core.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// A peer has connected.
@@ -57,14 +57,15 @@ pub enum Input<'a> {
         /// Its address.
         peer: SocketAddr,
     },
-    /// The peer has shown a certificate that names it. Comes before any message, and at most once.
+    /// The peer has shown a certificate that names it. Arrives before any message, and at most
+    /// once.
     Certified {
-        /// By which connection.
+        /// The connection.
         conn: ConnId,
-        /// The name: to be the host's id.
+        /// The name, which becomes the host's id.
         name: &'a str,
     },
-    /// The certificate that let a peer in does not let it in any more. The core ends its session and closes the
+    /// A peer's certificate is no longer accepted. The core ends its session and closes the
     /// connection.
     Revoked {
         /// The connection.
@@ -72,44 +73,44 @@ pub enum Input<'a> {
         /// The reason.
         why: &'a str,
     },
-    /// A whole message has come.
+    /// A complete message.
     Message {
-        /// By which connection.
+        /// The connection.
         conn: ConnId,
         /// The message.
         incoming: Incoming<'a>,
     },
-    /// Bytes have come that are no message. The core closes the connection.
+    /// Received bytes are no message. The core closes the connection.
     Abnormal {
-        /// By which connection.
+        /// The connection.
         conn: ConnId,
         /// The error.
         error: DecodeError,
     },
-    /// The peer's end, or the network's. The reactor forgets the connection.
+    /// The connection has ended, by the peer or by the network. The reactor forgets it.
     Ended {
         /// The connection.
         conn: ConnId,
         /// Kind of the end.
         end: End,
     },
-    /// The store has something to say.
+    /// An outcome of the store.
     Outcome(Outcome),
-    /// Bytes behind an ADH43, of those that [`Flow::Raw`] asked for.
+    /// Raw bytes behind an ADH43, as requested by [`Flow::Raw`].
     Raw {
-        /// By which connection.
+        /// The connection.
         conn: ConnId,
-        /// The next of them: never more than are still to come.
+        /// The next bytes, at most the number that is still expected.
         bytes: &'a [u8],
     },
-    /// A datagram has come.
+    /// A datagram.
     Datagram {
         /// Sender.
         from: SocketAddr,
         /// The message.
         incoming: Incoming<'a>,
     },
-    /// A datagram has come that says whose it is.
+    /// A datagram that names its host.
     Signed {
         /// Sender.
         from: SocketAddr,
@@ -134,7 +135,7 @@ pub enum End {
     Closed,
     /// It was reset, or failed otherwise.
     Reset,
-    /// The peer's machine no longer answers, says the kernel.
+    /// The kernel reports that the peer's machine no longer answers.
     Dead,
 }
 
@@ -142,11 +143,12 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Flow {
-    /// It was taken.
+    /// The input was handled.
     Taken,
-    /// There is no room for it now: nothing has changed. The same bytes are to be handed in again
-    /// after an [`Effect::Resume`](effect::Effect::Resume), and nothing behind them before.
+    /// There is no room for the input now, and nothing has changed. The same bytes must be passed
+    /// in again after an [`Effect::Resume`](effect::Effect::Resume), before any later bytes.
     Wait,
-    /// It was taken, and so many bytes behind its frame are no frames: they are to come as [`Input::Raw`].
+    /// The input was handled, and this number of raw bytes follows its frame. They must be passed
+    /// in as [`Input::Raw`].
     Raw(u64),
 }

@@ -1,4 +1,4 @@
-//! Common types of the machines for devices and targets: links, their results, and events.
+//! Common types of the state machines for devices and targets: links, their results, and events.
 
 use std::net::SocketAddr;
 
@@ -10,37 +10,37 @@ use crate::handlers::effect::Note;
 /// Owner of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
-    /// An AK device's.
+    /// An AK device.
     Device,
-    /// A target's of `reach`.
+    /// A target of `reach`.
     Target,
 }
 
-/// One attempt to reach something. A result for an abandoned attempt has another generation than
-/// its slot, and is dropped.
+/// An attempt to reach a device or target. A result of an abandoned attempt has another generation
+/// than its slot, and is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
     /// Its owner.
     pub owner: Owner,
-    /// Its place among its owner's.
+    /// Its slot among the links of its owner.
     pub slot: u32,
-    /// Counts the attempts.
+    /// Number of the attempt.
     pub generation: u32,
 }
 
 /// Transport of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// By a connection.
+    /// TCP.
     Tcp,
-    /// By one datagram.
+    /// A single UDP datagram.
     Udp,
 }
 
-/// Something to be done to a link.
+/// An action on a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Connect, without waiting; or send the datagram.
+    /// Connect without waiting, or send the datagram.
     Dial {
         /// The new link.
         link: Link,
@@ -51,12 +51,12 @@ pub enum Act {
     },
     /// Send these bytes.
     Send {
-        /// Through which link.
+        /// The link.
         link: Link,
-        /// All of them, at once.
+        /// The bytes, sent at once.
         bytes: Vec<u8>,
     },
-    /// Close it. Nothing more of it is to be handed in.
+    /// Close the link. No later result of it may be passed in.
     Hang {
         /// The link.
         link: Link,
@@ -71,19 +71,19 @@ pub enum Fate<'a> {
         /// Duration of the connect.
         took: Span,
     },
-    /// Bytes have come, or a datagram.
+    /// Bytes have arrived, or a datagram.
     Bytes {
-        /// They.
+        /// The bytes.
         bytes: &'a [u8],
         /// Time since the dial.
         took: Span,
     },
-    /// Bytes had come when something was to be sent, which is sent behind them.
+    /// Bytes had already arrived when a request was about to be sent. It is sent after them.
     Early {
-        /// They.
+        /// The bytes.
         bytes: &'a [u8],
     },
-    /// It has ended, or never came about. It is closed already.
+    /// The link has ended or could not be established. It is closed already.
     Ended {
         /// The failure.
         failure: Failure,
@@ -99,20 +99,20 @@ pub enum Failure {
     Refused,
     /// The peer closed it.
     Closed,
-    /// It broke.
+    /// The connection failed.
     Reset,
-    /// There is no way there.
+    /// There is no route to it.
     Unreachable,
     /// The system has no descriptor, port or memory for it.
     NoRoom,
-    /// The peer does not take what it is sent.
+    /// The peer does not read the sent bytes.
     NotTaken,
-    /// The system said something else.
+    /// Another system error.
     Other,
 }
 
 impl Failure {
-    /// In a word or three.
+    /// Short text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -148,7 +148,8 @@ pub enum News {
     },
 }
 
-/// Actions and events of the machines, in order. Drained by the reactor; the memory is kept.
+/// Actions and events of the state machines, in order. Drained by the reactor; their memory is
+/// reused.
 #[derive(Debug, Default)]
 pub struct Wishes {
     /// Actions on links.

@@ -13,7 +13,7 @@ use crate::store::op::history::Run;
 use crate::store::op::{FoundHost, NodeFacts, TaskState, Transition, Was};
 use crate::time::UnixMs;
 
-/// A question or an order. Answered by one [`Response`].
+/// A query or a command. Answered by one [`Response`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Send a task.
@@ -36,7 +36,7 @@ pub enum Request {
         /// Maximum number of hosts.
         limit: usize,
     },
-    /// All that a command put out on a host.
+    /// The whole output of a command on a host.
     Output {
         /// The task.
         key: String,
@@ -49,7 +49,7 @@ pub enum Request {
     Command {
         /// Its text.
         text: String,
-        /// To whom; to all that are online if none are named.
+        /// The hosts; `None`: all online hosts.
         hosts: Option<Vec<String>>,
         /// 32 random hex digits.
         cid: String,
@@ -81,7 +81,7 @@ pub enum Request {
     Groups {
         /// The key.
         key: String,
-        /// The command; the only one if none is named.
+        /// The command; `None`: the only one.
         command: Option<String>,
     },
     /// The nodes of the store.
@@ -123,7 +123,7 @@ pub struct ResultGroup {
     pub output: Option<Vec<u8>>,
 }
 
-/// What is asked of the history.
+/// A query of the history.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HistoryRequest {
     /// Transitions of a host.
@@ -200,18 +200,18 @@ pub struct NewTask {
     pub key: String,
     /// Command and priority.
     pub commands: Vec<(String, f64)>,
-    /// The hosts; all that are online if none are named.
+    /// The hosts; `None`: all online hosts.
     pub hosts: Option<Vec<String>>,
     /// Hosts that are offline receive it when they come online.
     pub queue: bool,
-    /// A random number that tells this request from all others.
+    /// A random number that identifies this request.
     pub request: u64,
 }
 
 /// Answer to a requester.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Response {
-    /// The task is stored; what each host is in it.
+    /// The task is stored, with the state of each host.
     Dispatched {
         /// Its key.
         key: TaskKey,
@@ -233,9 +233,9 @@ pub enum Response {
     Columns(Box<Columns>),
     /// One task.
     Task(Box<TaskView>),
-    /// All bytes that a command put out.
+    /// The whole output of a command.
     Output(Vec<u8>),
-    /// A console command went out.
+    /// A console command was sent.
     Commanded {
         /// Its id.
         cid: String,
@@ -271,11 +271,11 @@ pub enum Response {
     History(Box<HistoryView>),
     /// Answers to a console command.
     Command(Box<CommandView>),
-    /// It cannot be done.
+    /// The request cannot be fulfilled.
     Error {
         /// Kind of the error: a mistake in the request, or a condition that may pass.
         kind: ErrorKind,
-        /// In a few words.
+        /// Short text.
         text: String,
     },
 }
@@ -289,7 +289,7 @@ pub enum ErrorKind {
     Unknown,
     /// The key was used before: 409.
     Taken,
-    /// Not now; the store is unavailable, or something is full: 503.
+    /// Temporarily impossible; the store is unavailable, or a table is full: 503.
     NotNow,
 }
 
@@ -313,7 +313,7 @@ pub struct TaskView {
     pub created: UnixMs,
     /// Command and priority, highest first.
     pub commands: Vec<(String, f64)>,
-    /// Hosts by name, each with its state and how far it has come.
+    /// Hosts by name, each with its state and progress.
     pub hosts: Vec<(HostId, TaskState, FoundHost)>,
     /// Start of the next page of hosts, if there is one.
     pub next: Option<u64>,
@@ -328,11 +328,11 @@ pub struct CommandView {
     pub text: String,
     /// Creation time.
     pub created: UnixMs,
-    /// Hosts by name: whether it was sent, whether the host has answered, and what it put out.
+    /// Hosts by name: whether it was sent, whether the host has answered, and its output.
     pub hosts: Vec<(HostId, bool, bool, FoundHost)>,
 }
 
-/// Something to be sent to a host by datagram.
+/// A datagram to a host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Datagram {
     /// Destination.
@@ -342,7 +342,7 @@ pub struct Datagram {
 }
 
 impl Response {
-    /// Number of hosts that the request concerned, if the answer says it.
+    /// Number of hosts of the request, if the answer gives it.
     #[must_use]
     pub fn hosts(&self) -> Option<u64> {
         match self {

@@ -1,5 +1,5 @@
-//! A set of slots: a bit each, so that a fleet that is all in it costs next to nothing, and who
-//! takes them out gets them in the order of memory.
+//! A set of slots, one bit each: a set of the whole fleet is small, and slots are taken in the
+//! order of memory.
 
 const BITS: usize = u64::BITS as usize;
 
@@ -13,7 +13,7 @@ pub struct SlotSet {
 }
 
 impl SlotSet {
-    /// Puts `slot` in; whether it was not in it before.
+    /// Inserts `slot`. Returns whether it was missing.
     pub fn insert(&mut self, slot: u32) -> bool {
         let (word, bit) = place(slot);
         if word >= self.words.len() {
@@ -26,7 +26,7 @@ impl SlotSet {
         new
     }
 
-    /// Takes `slot` out; whether it was in it.
+    /// Removes `slot`. Returns whether it was in the set.
     pub fn remove(&mut self, slot: u32) -> bool {
         let (word, bit) = place(slot);
         let Some(word) = self.words.get_mut(word).filter(|word| **word & bit != 0) else {
@@ -56,7 +56,7 @@ impl SlotSet {
         self.len == 0
     }
 
-    /// Takes the least out.
+    /// Removes and returns the least slot.
     pub fn pop(&mut self) -> Option<u32> {
         if self.len == 0 {
             return None;
@@ -71,7 +71,7 @@ impl SlotSet {
         Some((self.first * BITS) as u32 + bit)
     }
 
-    /// All of them, least first.
+    /// All slots in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
         let words = self.words.iter().enumerate();
         words.flat_map(|(place, word)| {
@@ -80,7 +80,7 @@ impl SlotSet {
         })
     }
 
-    /// Takes all of them out.
+    /// Removes all slots.
     pub fn clear(&mut self) {
         if self.len > 0 {
             self.words.fill(0);

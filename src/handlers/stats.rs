@@ -5,7 +5,7 @@ use crate::codec::message::Flag;
 use crate::metrics::{Measured, Metric};
 use crate::store::op::Reason;
 
-/// Counters and gauges of the core. Its table `METRICS` says what each of them counts.
+/// Counters and gauges of the core. The table `METRICS` describes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub hosts_online: u64,

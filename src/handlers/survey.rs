@@ -1,5 +1,5 @@
-//! Surveys: counts of the fleet by group, and the fleet as columns. Both walk over all hosts, so they
-//! take a slice of a turn at a time, and never hold up a heartbeat.
+//! Surveys: counts of the fleet by group, and the fleet as columns. Both walk over all hosts, in
+//! slices of a turn, so that they do not delay heartbeats.
 //!
 //! ```text
 //!   Request ─▶ line ─▶ step, at most N hosts ─▶ … ─▶ Response::Summary or Columns
@@ -32,7 +32,7 @@ use crate::limits::{
 };
 use crate::time::{Span, UnixMs};
 
-/// Milliseconds in which a host counts as lost lately.
+/// Milliseconds after going offline in which a host counts as recently lost.
 const LATELY_MS: u64 = 3_600_000;
 /// JSON bytes of a host beside its id: quotes and comma, state, silence and two groups.
 const ROW_BYTES: usize = 24;
@@ -51,7 +51,7 @@ pub enum Grouping {
 /// Label of the node that a host is connected to.
 pub const NODE_LABEL: &str = "sys.node";
 
-/// A survey that is asked for.
+/// A requested survey.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Survey {
     /// Counts, of all hosts and by group.
@@ -195,13 +195,13 @@ impl Group {
     }
 }
 
-/// Surveys under way, the next first.
+/// Surveys in progress, the next first.
 #[derive(Debug, Default)]
 pub(crate) struct Surveys {
     line: VecDeque<Walk>,
 }
 
-/// A survey under way.
+/// A survey in progress.
 #[derive(Debug)]
 struct Walk {
     requester: u64,
@@ -239,12 +239,12 @@ struct Listing {
 }
 
 impl Surveys {
-    /// Returns whether no survey is under way.
+    /// Returns whether no survey is in progress.
     pub(crate) fn is_empty(&self) -> bool {
         self.line.is_empty()
     }
 
-    /// Begins a survey: its first step is taken at once.
+    /// Begins a survey, and runs its first step at once.
     ///
     /// # Errors
     /// No target, an unknown group, or too many surveys.
@@ -295,7 +295,7 @@ impl Surveys {
         }
     }
 
-    /// The end: refuses the surveys under way.
+    /// Ends all surveys: requests in progress are refused.
     pub(crate) fn refuse(&mut self, cx: &mut Ctx<'_>) {
         for walk in std::mem::take(&mut self.line) {
             cx.respond(walk.requester, not_now("the server is stopping").into());

@@ -37,7 +37,7 @@ pub struct HostView<'a> {
 }
 
 impl HostView<'_> {
-    /// The view, without what it borrows.
+    /// The view without borrowed data.
     #[must_use]
     pub fn into_owned(self) -> HostView<'static> {
         let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
@@ -88,7 +88,7 @@ pub(crate) fn view(fleet: &Fleet, slot: u32) -> Option<HostView<'_>> {
     })
 }
 
-/// Selection of hosts.
+/// Selection of hosts by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
     /// All that are known.
@@ -112,7 +112,7 @@ impl Filter {
     }
 }
 
-/// Some hosts, and where to go on.
+/// A page of hosts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page<'a> {
     /// The hosts.
@@ -124,10 +124,10 @@ pub struct Page<'a> {
 /// State of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreView<'a> {
-    /// It has not been reached since the start.
+    /// It has not been available since the start.
     Starting,
-    /// It answers.
+    /// It is available.
     Available,
-    /// It does not, for this reason.
+    /// It is unavailable, for this reason.
     Unavailable(&'a str),
 }

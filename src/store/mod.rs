@@ -104,10 +104,10 @@ impl Ran {
         }
     }
 
-    /// Checks the promises of a backend that has run `ops`.
+    /// Checks the guarantees of a backend that has run `ops`.
     ///
     /// # Panics
-    /// When one is broken: the worker then treats the backend like one that panicked.
+    /// When one is violated: the worker then treats the backend like one that panicked.
     fn check(&self, ops: &[Op], outcomes: &[Outcome]) {
         assert!(self.done <= ops.len(), "more settled than was requested");
         assert!(
@@ -197,7 +197,7 @@ pub struct NodesSeen {
     pub are_several: Option<bool>,
     /// Others hold their leases.
     pub are_live: bool,
-    /// Those without a lease that have left hosts or tasks.
+    /// Nodes without a lease that have left hosts or tasks.
     pub silent: Vec<String>,
 }
 
@@ -289,8 +289,7 @@ pub trait Backend: Send {
     /// When the store is unavailable.
     fn sweep(&mut self, now: UnixMs) -> Result<(), StoreError>;
 
-    /// Looks at the other nodes. Deletes the names of nodes that have been gone for longer than records
-    /// are kept.
+    /// Examines the other nodes. Deletes the names of nodes whose records have expired.
     ///
     /// # Errors
     /// When the store is unavailable.

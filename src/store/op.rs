@@ -12,7 +12,7 @@
 //! - **Reports** (`Progress`, `Answer`, `Result`): events. They are kept in order until the store or
 //!   the spool has them, and only then acknowledged.
 //!
-//! Every operation can be repeated: running it twice leaves what running it once leaves.
+//! Every operation can be repeated: running it twice has the result of running it once.
 
 /// An enum of words, as they are stored and shown.
 macro_rules! words {

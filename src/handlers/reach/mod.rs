@@ -1,4 +1,4 @@
-//! Reachability: each target is tried every period, and a change raises an event.
+//! Reachability: each target is probed every period, and a change raises an event.
 //!
 //! ```text
 //!            room among REACH_PROBES_MAX          connected, an answer: up     refused: refused
@@ -31,7 +31,7 @@ const WAIT_MAX: Span = Span::from_millis(REACH_WAIT_MS_MAX);
 /// A target, as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetRules {
-    /// As it is written, which is its name.
+    /// The text of the configuration, which is its name.
     pub text: String,
     /// Transport.
     pub way: Way,
@@ -48,12 +48,12 @@ pub enum State {
     Up,
     /// The target refuses connections.
     Refused,
-    /// Nothing came of it, or it was not tried yet.
+    /// It did not answer, or was not probed yet.
     Down,
 }
 
 impl State {
-    /// The word as it is stored and shown.
+    /// The state as it is stored and shown.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl State {
 /// A target, as it is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct TargetView<'a> {
-    /// As it is written.
+    /// The text of the configuration.
     pub target: &'a str,
     /// State of the target.
     pub state: State,
@@ -145,7 +145,7 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Takes the targets of a configuration. What is known of those that were there before is kept.
+    /// Takes the targets of a configuration. States of unchanged targets are kept.
     pub fn set(&mut self, at: Moment, period: Span, rules: Vec<TargetRules>, out: &mut Wishes) {
         let sooner = period < self.period;
         self.period = period;
@@ -202,7 +202,7 @@ impl Targets {
         self.pen.gone(target.rules.text, at.now);
     }
 
-    /// A shorter period holds for a target that rests by a longer one.
+    /// Applies a shorter period to a target that rests for a longer one.
     fn hurry(&mut self, slot: u32, now: Instant) {
         if let Some(Some(target)) = self.slots.get_mut(slot as usize)
             && let Phase::Resting { until } = target.phase
@@ -213,8 +213,8 @@ impl Targets {
         }
     }
 
-    /// Does what is due; silence is judged by `judge`, the horizon. Returns when it next has something to do, which
-    /// may be now.
+    /// Runs due actions; silence is judged by `judge`, the horizon. Returns the time of the next
+    /// call, which may be now.
     pub fn tick(&mut self, judge: Instant, at: Moment, out: &mut Wishes) -> Option<Instant> {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.expire(at.now, &mut due);
@@ -231,16 +231,16 @@ impl Targets {
         next.into_iter().flatten().min()
     }
 
-    /// Something has become of a link.
+    /// Handles a result of a link.
     pub fn fate(&mut self, at: Moment, link: Link, fate: Fate<'_>, out: &mut Wishes) {
         let Some(target) = self.tried(link) else {
             return;
         };
         let way = target.rules.way;
         let (state, took) = match fate {
-            // Nothing is sent but by the dial.
+            // Only the dial sends bytes.
             Fate::Early { .. } => return,
-            // A datagram's socket is connected at once, which says nothing.
+            // The socket of a datagram is connected at once, which proves nothing.
             Fate::Connected { .. } if way == Way::Udp => return,
             Fate::Connected { took } | Fate::Bytes { took, .. } => {
                 out.acts.push(Act::Hang { link });
@@ -250,7 +250,7 @@ impl Targets {
                 failure: Failure::Refused,
                 took,
             } => (State::Refused, Some(took)),
-            // That is our own lack, and says nothing of the target.
+            // A shortage of this machine proves nothing about the target.
             Fate::Ended {
                 failure: Failure::NoRoom,
                 ..
@@ -260,7 +260,7 @@ impl Targets {
         self.found(at, link.slot, state, took, out);
     }
 
-    /// Something went wrong in here while this link was looked at: it counts as not tried.
+    /// Handles a panic in the handling of this link: the target counts as not probed.
     pub fn give_up(&mut self, at: Moment, link: Link) {
         if self.tried(link).is_some() {
             self.rest(at.now, link.slot);
@@ -293,7 +293,7 @@ impl Targets {
         stats
     }
 
-    /// The target whose attempt under way this is.
+    /// The target of this attempt, if it is still in progress.
     fn tried(&mut self, link: Link) -> Option<&mut Target> {
         let target = self.slots.get_mut(link.slot as usize)?.as_mut()?;
         let current = link.owner == Owner::Target && target.generation == link.generation;
@@ -334,7 +334,7 @@ impl Targets {
         }
     }
 
-    /// An attempt has come to this.
+    /// Handles the end of an attempt.
     fn found(&mut self, at: Moment, slot: u32, state: State, rtt: Option<Span>, out: &mut Wishes) {
         let Some(Some(target)) = self.slots.get_mut(slot as usize) else {
             return;

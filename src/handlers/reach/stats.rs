@@ -2,7 +2,7 @@
 
 use crate::metrics::{Measured, Metric};
 
-/// Counters and gauges of targets. Its table `METRICS` says what each of them counts.
+/// Counters and gauges of targets. The table `METRICS` describes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     pub up: u64,

@@ -1,4 +1,4 @@
-//! Targets that are not there, with their times.
+//! Conversations with simulated targets, with their times.
 
 use super::*;
 use crate::limits::OUTSIDE_OPS_MAX;
@@ -32,7 +32,7 @@ fn targets(rules: Vec<TargetRules>) -> (Targets, Wishes) {
     (targets, out)
 }
 
-/// Ticks every millisecond up to `until`, with the horizon at the clock, and takes what is dialled.
+/// Ticks every millisecond up to `until`, with the horizon at the clock, and returns the dials.
 fn pass(targets: &mut Targets, out: &mut Wishes, from: u64, until: u64) -> Vec<(u64, Link)> {
     let mut dials = Vec::new();
     for ms in from..=until {
@@ -56,7 +56,7 @@ fn told(out: &mut Wishes) -> Vec<&'static str> {
 const TOOK: Span = Span::from_micros(1_500);
 
 #[test]
-fn a_target_is_tried_every_period_and_changes_are_told() {
+fn a_target_is_probed_every_period() {
     let (mut targets, mut out) = targets(vec![tcp("a")]);
     let dials = pass(&mut targets, &mut out, 1, 5);
     let [(_, first)] = dials[..] else {
@@ -91,7 +91,7 @@ fn a_target_is_tried_every_period_and_changes_are_told() {
 }
 
 #[test]
-fn silence_is_down_after_three_seconds_but_for_a_datagram_that_wants_no_answer() {
+fn silence_is_down_except_for_plain_datagrams() {
     let udp = |text, answer| rules(text, Way::Udp, answer);
     let (mut targets, mut out) = targets(vec![
         tcp("a"),
@@ -124,7 +124,7 @@ fn silence_is_down_after_three_seconds_but_for_a_datagram_that_wants_no_answer()
 }
 
 #[test]
-fn silence_is_judged_by_the_horizon_and_our_own_lack_says_nothing() {
+fn silence_is_judged_by_the_horizon() {
     let (mut targets, mut out) = targets(vec![tcp("a"), tcp("b")]);
     let dials = pass(&mut targets, &mut out, 1, 5);
     let failure = Failure::NoRoom;
@@ -146,7 +146,7 @@ fn silence_is_judged_by_the_horizon_and_our_own_lack_says_nothing() {
 }
 
 #[test]
-fn few_are_tried_at_a_time_and_the_others_in_their_turn() {
+fn concurrent_probes_are_bounded() {
     let many = (0..REACH_PROBES_MAX + 10).map(|n| tcp(&n.to_string()));
     let (mut targets, mut out) = targets(many.collect());
     let mut turn = |ms| {
@@ -167,7 +167,7 @@ fn few_are_tried_at_a_time_and_the_others_in_their_turn() {
 }
 
 #[test]
-fn what_is_found_is_written_and_what_is_gone_removed() {
+fn states_are_written_and_removed() {
     let (mut targets, mut out) = targets(vec![tcp("a"), tcp("b")]);
     let mut ops = Vec::new();
     targets.pull(at(1), Some(1), &mut ops);
@@ -205,7 +205,7 @@ fn what_is_found_is_written_and_what_is_gone_removed() {
 }
 
 #[test]
-fn many_that_change_all_the_time_are_all_written_in_their_turn() {
+fn every_changing_target_is_written() {
     const MANY: usize = 4 * OUTSIDE_OPS_MAX;
     let all = (0..MANY).map(|n| tcp(&n.to_string())).collect();
     let (mut targets, mut out) = targets(all);

@@ -15,15 +15,16 @@ const GATHER: Span = Span::from_millis(OUTSIDE_WRITE_MS);
 const PACE: Span = Span::from_millis(OUTSIDE_PACE_MS);
 const AGAIN: Span = Span::from_secs(OUTSIDE_AGAIN_S);
 
-/// Targets to be written, and the time.
+/// Targets to be written, and the time of the next write.
 #[derive(Debug, Default)]
 pub(super) struct Pen {
     changed: BTreeSet<u32>,
-    /// From which on they are written next: the first ones may change again before the last were written.
+    /// Index at which the next write begins: the first ones may change again before the last were
+    /// written.
     cursor: u32,
-    /// Targets whose fields go first.
+    /// Targets whose fields are deleted first.
     gone: Vec<String>,
-    /// The hash is to be written anew: an earlier process may have left targets there.
+    /// The hash must be rewritten: an earlier process may have left targets there.
     whole: bool,
     due: Option<Instant>,
     session: Option<u32>,
@@ -37,7 +38,7 @@ impl Pen {
     }
 
     pub(super) fn gone(&mut self, target: String, now: Instant) {
-        // While the store is unavailable reloads may come and go.
+        // While the store is unavailable there may be many reloads.
         if !self.gone.contains(&target) && self.gone.len() < REACH_TARGETS_MAX {
             self.gone.push(target);
         }
@@ -80,7 +81,7 @@ impl Targets {
         let mut op = Outside::of(Place::Reach);
         op.whole = std::mem::take(&mut self.pen.whole);
         for target in std::mem::take(&mut self.pen.gone) {
-            // It may be back by now.
+            // It may have been added again.
             if self.get(&target).is_none() {
                 op.removed.push(target);
             }
@@ -109,7 +110,7 @@ impl Targets {
     }
 }
 
-/// A target as it is stored.
+/// The stored form of a target.
 fn json(view: &TargetView<'_>) -> String {
     let rtt_ms = view.rtt.map(|rtt| rtt.as_nanos() as f64 / 1e6);
     serde_json::json!({
