@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_reads_as_an_address_must_be_the_peers_own_in_canonical_text() {
+    fn an_address_as_id_must_be_the_peers_own() {
         let peer: IpAddr = "fe80::1".parse().unwrap();
         assert!(HostId::given("fe80::1", peer).is_ok());
         assert_eq!(
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_a_prefix_and_no_character_of_the_stores_own_names() {
+    fn task_keys_cannot_collide_with_store_names() {
         assert!(TaskKey::parse("AC132", "AC").is_some());
         assert!(TaskKey::parse("AC-1.b", "AC").is_some());
         for bad in [

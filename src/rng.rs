@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn about_is_within_a_quarter_and_reaches_both_ends_of_it() {
+    fn about_covers_a_quarter_in_both_directions() {
         let mut rng = Rng::new(7);
         let span = Span::from_secs(4);
         let drawn: Vec<u64> = (0..1_000).map(|_| rng.about(span).as_millis()).collect();

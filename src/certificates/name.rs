@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_dns_name_counts_and_without_names_the_common_name() {
+    fn the_first_dns_name_or_else_the_common_name_counts() {
         let both = certificate(&["web-1", "web-2"], Some("web-3"));
         assert_eq!(of(&both).as_deref(), Ok("web-1"));
         let common = certificate(&[], Some("web-3"));

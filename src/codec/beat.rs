@@ -126,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_here_is_what_everything_would_be_read_as(
+        fn the_fast_path_agrees_with_the_parser(
             members in prop::collection::vec((0_usize..9, any::<bool>(), any::<bool>()), 0..6),
             end in prop::sample::select(vec!["}", "", "}}", " }", "}\n"]),
         ) {

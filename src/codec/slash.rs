@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn places_to_split_at_are_tried_a_bounded_number_of_times() {
+    fn split_positions_are_bounded() {
         let text = |places: usize| format!("ADH27I/keepGotIt/A/{}x/[]/[]", "/[".repeat(places));
         assert!(parse(&text(SLASH_SPLITS_MAX - 1)).is_ok());
         assert!(parse(&text(SLASH_SPLITS_MAX)).is_err());

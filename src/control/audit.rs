@@ -26,7 +26,7 @@ pub(super) struct Draft {
 /// Record of an answered request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Audited {
-    /// The record. The peer's address stands for a token where there is none: it is still empty.
+    /// The record. Without a token its name is still empty: the caller sets the peer's address.
     pub record: AuditRecord,
     /// The request was refused.
     pub is_refused: bool,

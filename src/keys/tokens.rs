@@ -158,7 +158,7 @@ impl Tokens {
         self.list.iter().map(|token| &*token.name)
     }
 
-    /// Returns whether there is none.
+    /// Returns whether there are no tokens.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -150,7 +150,7 @@ impl Admission {
         match worst {
             Some((_, _, Reverse(conn))) => Ok(Some(conn)),
             None if among.is_empty() => Err(refusal),
-            // Beyond its share, but because of the server's delay.
+            // Its time is over, but only because of the server's delay.
             None if unread && !own_full && !is_full => Ok(None),
             None => Err(Refusal::Unproven),
         }
@@ -172,7 +172,7 @@ impl Admission {
         self.unproven.insert(conn, one);
     }
 
-    /// A connection has proved itself.
+    /// Moves a connection that has proved itself.
     pub fn proved(&mut self, conn: ConnId) {
         if let Some(network) = self.remove_unproven(conn) {
             self.ranks.clear(network);
@@ -184,7 +184,7 @@ impl Admission {
         }
     }
 
-    /// A connection is closed.
+    /// Removes a closed connection.
     pub fn remove(&mut self, conn: ConnId) {
         if let Some(network) = self.remove_unproven(conn) {
             self.drop_unused(network);

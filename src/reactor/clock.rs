@@ -98,12 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn the_wall_of_a_turn_is_that_of_the_clock_on_it() {
+    fn turn_times_follow_the_wall_clock() {
         let clock = Clock::start();
         let mut moments = Moments::of(clock);
         let (start, mut last) = (clock.now(), Clock::wall().0);
         while clock.now() < start + WALL_READ_EVERY.times(3) {
-            // The grain of one reading, and what the two clocks drift apart until the next.
+            // The granularity of a reading, and the drift of the two clocks until the next one.
             let before = Clock::wall().0 - 1;
             let wall = moments.moment().wall.0;
             assert!(

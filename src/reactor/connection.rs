@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_verdicts_are_told_apart() {
+    fn kernel_errors_are_distinguished() {
         for (errno, end) in [
             (libc::ETIMEDOUT, End::Dead),
             (libc::EHOSTUNREACH, End::Dead),
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_do_not_touch_each_other() {
+    fn flags_are_independent() {
         let mut flags = Flags::default();
         assert!(!flags.set(Flags::BACKPRESSURE));
         assert!(!flags.set(Flags::DIRTY));

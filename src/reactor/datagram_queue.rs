@@ -99,8 +99,8 @@ mod tests {
         Err(io::Error::from_raw_os_error(errno))
     }
 
-    /// Sends one at a time unless `trouble` says otherwise; what went out, and what the flush came
-    /// to.
+    /// Sends one datagram at a time unless `trouble` returns an error. Returns the sent datagrams
+    /// and the result of the flush.
     fn flush(
         queue: &mut DatagramQueue,
         mut trouble: impl FnMut(&str) -> Option<io::Result<usize>>,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_never_more_than_a_turn_sends() {
+    fn the_queue_is_bounded_by_a_turn() {
         let queue = queue(SENDS_PER_TURN_MAX);
         assert_eq!(queue.room(), 0);
     }

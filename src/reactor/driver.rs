@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_of_either_kind_says_why() {
+    fn panics_of_both_kinds_have_a_message() {
         for (panic, said) in [
             (catch_unwind(|| panic!("plain")), "plain"),
             (catch_unwind(|| panic!("number {}", 7)), "number 7"),

@@ -1,5 +1,5 @@
-//! The horizon: the latest moment up to which everything that had arrived has also been read.
-//! Silence is judged against it and never against the clock, so a slow server accuses no host.
+//! The horizon: the latest moment up to which all arrived data has been read. Silence is judged
+//! against it and never against the clock, so a slow server takes no host offline.
 //!
 //! ```text
 //!   wait₁ ── read all ──── wait₂ ── read all ──── wait₃ ── budget ran out ──── wait₄ ── read all

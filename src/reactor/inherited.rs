@@ -1,4 +1,4 @@
-//! Sockets that a service manager has bound: who connects while the server is away waits in them.
+//! Sockets that a service manager has bound. Connections wait in them while the server is stopped.
 
 use std::fmt;
 use std::io;

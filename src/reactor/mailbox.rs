@@ -165,7 +165,7 @@ impl Mailbox {
         let at_once = core.has_work() && (at_once || core.has_urgent_work());
         while core.has_work() && (at_once || self.flush_delay.may_go(at.now)) && self.has_room() {
             let Some(batch) = core.pull(at, BATCH_OPS_MAX) else {
-                // A sweep over many hosts with nothing to write goes on in the next turn.
+                // A sweep over many hosts with nothing to write continues in the next turn.
                 self.sweep_pending = core.has_work();
                 break;
             };

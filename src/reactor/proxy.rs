@@ -141,7 +141,7 @@ impl Proxied {
                     balancer,
                     ..
                 } = self.waiting.remove(place);
-                // It is registered anew as a host's.
+                // It is registered again as a host's connection.
                 if registry.deregister(&mut stream).is_err() {
                     stats.accept_errors += 1;
                     return None;

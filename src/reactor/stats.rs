@@ -5,8 +5,7 @@ use crate::codec::Abnormal;
 use crate::codec::proxy::ProxyError;
 use crate::metrics::{Measured, Metric};
 
-/// Counters and gauges of the sockets and the turn. Its table `METRICS` says what each of them
-/// counts.
+/// Counters and gauges of the sockets and the turn. The table `METRICS` describes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReactorStats {
     pub connections: u64,
@@ -109,7 +108,7 @@ mod tests {
     use crate::metrics::Source;
 
     #[test]
-    fn every_number_has_a_line_of_its_own() {
+    fn every_metric_has_its_own_line() {
         let stats = ReactorStats {
             accepted: 7,
             shed_per_ip: 3,

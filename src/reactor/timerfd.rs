@@ -3,8 +3,8 @@
 //! an earlier deadline is set.
 //!
 //! ```text
-//!   waits   ├─┤├──┤├─┤├───┤├─┤                  most end by what comes
-//!   timer   └──────────────────────▶ goes off   set once
+//!   waits   ├─┤├──┤├─┤├───┤├─┤                  most end with an event
+//!   timer   └──────────────────────▶ fires      set once
 //! ```
 
 use std::io;

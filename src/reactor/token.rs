@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fixed_tokens_are_told_apart() {
+    fn the_fixed_tokens_differ() {
         assert_eq!(About::of(LISTENER), About::Listener);
         assert_eq!(About::of(UDP), About::Udp);
         assert_eq!(About::of(WAKER), About::Waker);

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_is_taken_until_there_is_no_more() {
+    fn all_datagrams_are_received() {
         let (mut udp, peer, _poll) = local();
         let addr = udp.local_addr().unwrap();
         let mut scratch = [0; 64];
@@ -271,8 +271,7 @@ mod tests {
             how == rustix::net::sockopt::Ipv4PathMtuDiscovery::DO
         };
         assert!(tied(&udp));
-        // Longer than any datagram can be, so that the system refuses it whatever its packets may
-        // be.
+        // Longer than any datagram can be: the system refuses it with and without fragmentation.
         for text in ["before".into(), "x".repeat(70_000).into(), "behind".into()] {
             udp.push(Datagram { to, text });
         }

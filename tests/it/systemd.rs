@@ -58,7 +58,7 @@ fn the_service_manager_is_told_of_every_state() {
 }
 
 #[test]
-fn the_loop_feeds_the_watchdog_and_does_not_wait_for_its_reader() {
+fn the_watchdog_is_fed_without_waiting() {
     let mut home = Home::embedded();
     let manager = Manager::of(&mut home);
     home.environment("WATCHDOG_USEC", "2000");

@@ -88,7 +88,7 @@ fn a_role_bounds_what_a_token_may_do() {
         assert_eq!(ask(&server, "GET /v1/hosts", wrong, "").0, 401);
     }
     assert_eq!(ask(&server, "GET /healthz", "x", "").0, 200);
-    // Neither a token nor a digest stands in the log.
+    // The log has neither a token nor a digest.
     let log = server.log().join("\n");
     for (token, line) in &tokens {
         let digest = line.split('"').find(|word| word.len() == 64);

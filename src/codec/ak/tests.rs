@@ -81,7 +81,7 @@ fn what_is_no_reply_is_said_to_be_none() {
 }
 
 #[test]
-fn a_reply_without_an_end_and_noise_without_one_are_errors() {
+fn endless_replies_and_noise_are_errors() {
     let mut parser = Parser::default();
     let long = [&[STX][..], &vec![b'a'; AK_REPLY_BYTES_MAX + 1]].concat();
     assert_eq!(parser.next(&mut &long[..]), Err(AkError::TooLong));
@@ -107,7 +107,7 @@ fn a_frame_knows_whether_it_began_before_something() {
 }
 
 #[test]
-fn a_word_in_front_refuses_and_na_among_values_does_not() {
+fn a_leading_word_refuses_but_na_does_not() {
     let refusal = |code: [u8; 4], data: &str| {
         Refusal::of(&Reply {
             filler: b' ',

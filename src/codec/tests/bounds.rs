@@ -97,7 +97,7 @@ fn the_largest_frame_is_read_and_emitted() {
 }
 
 #[test]
-fn counted_characters_may_not_make_a_frame_longer_than_any() {
+fn counted_characters_respect_the_frame_limit() {
     let head = "ADH27I/keepGotIt/";
     let of = |ants: usize| format!("{head}{}/None/[]/[]", "蚁".repeat(ants));
     // As long as a frame may be: 21,839 characters of three bytes beside the others.
@@ -118,7 +118,7 @@ fn counted_characters_may_not_make_a_frame_longer_than_any() {
 }
 
 #[test]
-fn characters_are_asked_for_in_as_few_steps_as_are_certain() {
+fn characters_are_requested_in_few_steps() {
     let text = "ADH56/keepRogerThat/{'hostname': '蚂蚁'}";
     let whole = frame(text.chars().count(), text.as_bytes());
     let counted = text.chars().count();
@@ -129,7 +129,7 @@ fn characters_are_asked_for_in_as_few_steps_as_are_certain() {
 }
 
 #[test]
-fn a_datagrams_body_has_its_offsets_from_its_own_first_byte() {
+fn datagram_offsets_count_from_its_first_byte() {
     let beat = decode_body(br#" {"flag":"ADH18","ACK":"keepAlive"} "#).unwrap();
     assert_eq!(beat.message, Message::Heartbeat);
     for (body, label, offset) in [

@@ -100,7 +100,7 @@ fn golden_bytes_say_what_they_say_and_are_emitted_so() {
 }
 
 #[test]
-fn golden_bytes_of_a_server_hold_however_they_are_cut_or_damaged() {
+fn cut_or_damaged_server_frames_are_handled() {
     let frames = golden()
         .into_iter()
         .map(|(body, _)| frame(body.len(), body.as_bytes()));

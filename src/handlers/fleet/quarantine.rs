@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sixteenth_within_a_minute_is_refused_and_reported_once() {
+    fn the_sixteenth_replacement_is_refused() {
         let mut quarantine = Quarantine::default();
         assert!((0..15).all(|i| claimed(&mut quarantine, i) == Verdict::Replace));
         assert_eq!(claimed(&mut quarantine, 15), Verdict::RefuseAndReport);

@@ -30,7 +30,7 @@ fn status(world: &mut World) -> Vec<(String, bool, bool, usize)> {
 }
 
 #[test]
-fn a_plain_host_is_sent_it_once_and_one_with_push_until_it_answers() {
+fn pushes_repeat_and_datagrams_are_sent_once() {
     let mut world = World::new();
     let plain = world.plain("10.0.0.1");
     let push = world.open("10.0.0.2:1");
@@ -74,7 +74,7 @@ fn a_plain_host_is_sent_it_once_and_one_with_push_until_it_answers() {
 }
 
 #[test]
-fn one_that_never_answers_is_sent_it_as_often_as_a_task() {
+fn unanswered_commands_have_the_tries_of_a_task() {
     let mut world = World::new();
     let push = world.open("10.0.0.2:1");
     world.hello_with(push, "nat", None, None, true);

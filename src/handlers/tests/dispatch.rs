@@ -4,7 +4,7 @@ use super::*;
 use crate::limits::{BOOKS_BYTES_MAX, DISPATCHES_WAITING_MAX, TASKS_MAX};
 
 #[test]
-fn a_task_goes_to_all_that_are_online_at_once_and_offline_ones_are_reported() {
+fn a_task_is_sent_to_all_online_hosts_at_once() {
     let mut world = World::new();
     let conns: Vec<ConnId> = (1..=20)
         .map(|i| world.plain(&format!("10.0.0.{i}")))
@@ -41,7 +41,7 @@ fn nothing_is_sent_before_it_is_stored() {
 }
 
 #[test]
-fn a_request_is_refused_for_what_is_wrong_with_it_and_uses_up_nothing() {
+fn invalid_requests_are_refused_without_effect() {
     let mut world = World::new();
     assert_eq!(world.dispatch("AC1", &[]), Err(ErrorKind::Wrong), "nobody");
     assert!(
@@ -96,7 +96,7 @@ fn a_key_is_used_once() {
 }
 
 #[test]
-fn while_the_store_is_away_nothing_is_taken_and_what_it_has_not_been_given_is_undone() {
+fn an_outage_refuses_new_and_unsent_dispatches() {
     let mut world = World::new();
     world.plain("10.0.0.1");
     world.up = false;
@@ -111,7 +111,7 @@ fn while_the_store_is_away_nothing_is_taken_and_what_it_has_not_been_given_is_un
 }
 
 #[test]
-fn an_asker_waits_ten_seconds_and_what_turns_out_stored_is_sent_all_the_same() {
+fn a_late_stored_dispatch_is_sent() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.up = false;
@@ -135,7 +135,7 @@ fn an_asker_waits_ten_seconds_and_what_turns_out_stored_is_sent_all_the_same() {
 }
 
 #[test]
-fn what_the_store_refuses_or_undoes_is_said_and_not_sent() {
+fn refused_dispatches_are_not_sent() {
     for (stored, kind) in [
         (Stored::Refused("wrong type".to_owned()), ErrorKind::Wrong),
         (Stored::Undone("gone".to_owned()), ErrorKind::NotNow),
@@ -155,7 +155,7 @@ fn what_the_store_refuses_or_undoes_is_said_and_not_sent() {
 }
 
 #[test]
-fn so_many_dispatches_are_under_way_at_once_and_no_more() {
+fn dispatches_in_progress_are_bounded() {
     let mut world = World::new();
     world.plain("10.0.0.1");
     world.up = false;
@@ -171,7 +171,7 @@ fn so_many_dispatches_are_under_way_at_once_and_no_more() {
 }
 
 #[test]
-fn tables_full_of_open_tasks_take_no_more_and_ended_ones_make_room() {
+fn only_ended_tasks_make_room_in_full_tables() {
     let mut world = World::new();
     world.plain("10.0.0.1");
     let mut task = world.task("AC0", &[]);
@@ -196,7 +196,7 @@ fn tables_full_of_open_tasks_take_no_more_and_ended_ones_make_room() {
 }
 
 #[test]
-fn hosts_that_were_never_seen_are_named_whatever_becomes_of_the_task() {
+fn unknown_hosts_are_listed_in_every_answer() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.plain("10.0.0.2");
@@ -221,7 +221,7 @@ fn hosts_that_were_never_seen_are_named_whatever_becomes_of_the_task() {
 }
 
 #[test]
-fn queued_hosts_get_the_task_when_they_come_and_until_its_time_is_over() {
+fn queued_hosts_get_the_task_when_online() {
     let mut world = World::new();
     let mut task = world.task("AC1", &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     task.queue = true;
@@ -252,7 +252,7 @@ fn queued_hosts_get_the_task_when_they_come_and_until_its_time_is_over() {
 }
 
 #[test]
-fn a_host_with_push_is_sent_to_over_its_connection_and_others_at_their_port() {
+fn pushes_use_the_connection_others_their_port() {
     let mut world = World::new();
     let conn = world.open("10.0.0.1:4000");
     world.hello_with(conn, "nat", None, Some(7000), true);
@@ -268,7 +268,7 @@ fn a_host_with_push_is_sent_to_over_its_connection_and_others_at_their_port() {
 }
 
 #[test]
-fn two_hosts_at_one_address_and_port_get_one_datagram_a_try() {
+fn hosts_at_one_address_and_port_share_a_datagram() {
     let mut world = World::new();
     let plain = world.plain("10.0.0.1");
     let mut conns = vec![plain];
@@ -335,7 +335,7 @@ fn who_was_sent_a_task_owes_an_answer_until_it_answers() {
 }
 
 #[test]
-fn tasks_are_listed_newest_first_and_shown_page_by_page() {
+fn tasks_are_listed_newest_first_in_pages() {
     let mut world = World::new();
     for i in 1..=5 {
         world.plain(&format!("10.0.0.{i}"));
@@ -386,7 +386,7 @@ fn tasks_are_listed_newest_first_and_shown_page_by_page() {
 }
 
 #[test]
-fn questions_are_answered_not_now_when_the_store_goes_away_or_says_nothing() {
+fn unanswered_questions_end_as_not_now() {
     let mut world = World::new();
     world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();

@@ -93,7 +93,7 @@ fn a_plain_hello_for_an_id_that_a_key_names_is_refused() {
 }
 
 #[test]
-fn an_id_that_has_proved_a_key_stays_keyed_while_its_host_is_away() {
+fn an_offline_id_with_a_proved_key_stays_keyed() {
     let mut world = world();
     assert!(!world.refuses_plain("db-1"));
     let conn = world.prove("10.0.0.1:4000", "db-1");
@@ -133,7 +133,7 @@ fn a_proved_id_stays_keyed_over_a_restart() {
 }
 
 #[test]
-fn an_id_that_proved_a_key_at_a_node_that_is_gone_stays_keyed() {
+fn an_id_keyed_at_a_dead_node_stays_keyed() {
     let mut gone = world();
     gone.prove("10.0.0.1:4000", "db-1");
     gone.prove("10.0.0.1:4001", "db-2");
@@ -149,7 +149,7 @@ fn an_id_that_proved_a_key_at_a_node_that_is_gone_stays_keyed() {
 }
 
 #[test]
-fn a_plain_host_that_came_before_the_store_told_of_its_key_is_ended() {
+fn an_early_plain_host_of_a_keyed_id_is_ended() {
     let mut world = world();
     world.prove("10.0.0.1:4000", "db-1");
     let mut world = restarted(world);
@@ -163,7 +163,7 @@ fn a_plain_host_that_came_before_the_store_told_of_its_key_is_ended() {
 }
 
 #[test]
-fn an_address_that_has_proved_a_key_takes_no_plain_message() {
+fn a_keyed_address_takes_no_plain_message() {
     let mut world = world();
     let conn = world.prove("10.0.0.1:4000", "10.0.0.1");
     world.end(conn, End::Closed);
@@ -176,7 +176,7 @@ fn an_address_that_has_proved_a_key_takes_no_plain_message() {
 }
 
 #[test]
-fn a_keyed_host_held_over_a_restart_takes_no_bare_datagram() {
+fn an_inherited_keyed_host_gets_no_bare_datagram() {
     let mut world = world();
     world.prove("10.0.0.1:4000", "db-1");
     let mut world = restarted(world);
@@ -193,7 +193,7 @@ fn a_keyed_host_held_over_a_restart_takes_no_bare_datagram() {
 }
 
 #[test]
-fn new_keys_end_the_plain_hosts_whose_ids_they_name() {
+fn new_keys_end_plain_hosts_of_their_ids() {
     let mut world = World::new();
     let conns = ["web-1", "db-1"].map(|id| {
         let conn = world.open("10.0.0.9:5000");

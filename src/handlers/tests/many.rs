@@ -135,7 +135,7 @@ fn a_task_is_listed_when_all_its_hosts_are_there() {
 }
 
 #[test]
-fn a_host_that_comes_while_a_task_is_entered_is_sent_it_once() {
+fn a_host_online_during_entry_gets_the_task_once() {
     let mut world = World::new();
     let ask = world.many(true);
     world.ask_much(ask);
@@ -169,7 +169,7 @@ fn a_host_that_comes_while_a_task_is_entered_is_sent_it_once() {
 }
 
 #[test]
-fn tasks_lost_by_the_store_are_written_again_with_all_their_hosts() {
+fn lost_tasks_are_rewritten_with_all_hosts() {
     let mut world = World::new();
     let ask = world.many(true);
     world.ask_much(ask);
@@ -272,7 +272,7 @@ fn requests_take_turns() {
 }
 
 #[test]
-fn the_end_refuses_what_is_named_and_enters_what_is_stored() {
+fn a_stop_refuses_unsent_and_enters_stored_tasks() {
     let mut world = World::new();
     let ask = world.many(false);
     let stored = world.ask_much(ask);
@@ -337,7 +337,7 @@ fn a_task_of_many_hosts_expires_and_goes_in_steps() {
 
 /// A start entered and resumed a task of 400,000 hosts in one turn.
 #[test]
-fn a_stored_task_of_many_hosts_is_entered_and_resumed_in_steps() {
+fn a_large_stored_task_is_resumed_in_steps() {
     let mut before = World::new();
     let ask = before.many(true);
     before.ask_much(ask);

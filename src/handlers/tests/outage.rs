@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_store_that_went_back_to_older_claims_is_still_told_who_is_gone() {
+fn an_older_store_still_gets_offline_hosts() {
     let mut world = World::new();
     let conn = world.open("10.0.0.1:1");
     world.beat(conn);
@@ -20,7 +20,7 @@ fn a_store_that_went_back_to_older_claims_is_still_told_who_is_gone() {
 }
 
 #[test]
-fn one_that_came_back_in_an_outage_is_online_since_then() {
+fn a_host_back_in_an_outage_is_online_since_then() {
     let mut world = World::new();
     let conn = world.open("10.0.0.1:1");
     world.beat(conn);
@@ -67,7 +67,7 @@ fn what_the_store_refused_is_written_when_it_can_be() {
 }
 
 #[test]
-fn whoever_waits_goes_on_even_if_the_one_before_it_leaves_with_its_report() {
+fn a_wait_ends_although_its_predecessor_left() {
     let mut world = World::new();
     let conns = [7, 8, 9].map(|host| world.open(&format!("10.0.0.{host}:4000")));
     let [first, second, third] = conns;
@@ -87,7 +87,7 @@ fn whoever_waits_goes_on_even_if_the_one_before_it_leaves_with_its_report() {
 }
 
 #[test]
-fn an_inventory_is_answered_once_however_many_follow_it() {
+fn repeated_inventories_are_answered_once() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.beat(conn);
@@ -113,7 +113,7 @@ fn an_inventory_is_answered_once_however_many_follow_it() {
 }
 
 #[test]
-fn an_inventory_that_goes_with_its_connection_leaves_nobody_waiting() {
+fn a_dropped_inventory_leaves_no_waiter() {
     let mut world = World::new();
     let [first, second] = [4_000, 4_001].map(|port| world.open(&format!("10.0.0.7:{port}")));
     world.beat(first);
@@ -133,7 +133,7 @@ fn an_inventory_that_goes_with_its_connection_leaves_nobody_waiting() {
 }
 
 #[test]
-fn an_audit_names_nobody_whose_claim_is_not_settled() {
+fn an_audit_skips_unsettled_claims() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.beat(conn);
@@ -148,7 +148,7 @@ fn an_audit_names_nobody_whose_claim_is_not_settled() {
 }
 
 #[test]
-fn a_claim_that_a_hung_store_makes_late_is_given_up_again() {
+fn a_late_claim_of_a_hung_store_is_released() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.up = false;

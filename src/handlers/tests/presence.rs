@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_beat_brings_a_host_online_and_silence_takes_it_offline() {
+fn heartbeats_and_silence_decide_on_presence() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     assert!(world.online().is_empty(), "a connection alone is nobody");
@@ -48,7 +48,7 @@ fn each_end_has_its_reason() {
 }
 
 #[test]
-fn abnormal_data_closes_the_connection_and_takes_the_host_offline() {
+fn abnormal_data_takes_the_host_offline() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.beat(conn);
@@ -63,7 +63,7 @@ fn abnormal_data_closes_the_connection_and_takes_the_host_offline() {
 }
 
 #[test]
-fn a_connection_that_says_nothing_valid_is_closed_and_nobody_goes_offline() {
+fn a_connection_without_a_message_is_closed() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.pass(9_990);
@@ -74,7 +74,7 @@ fn a_connection_that_says_nothing_valid_is_closed_and_nobody_goes_offline() {
 }
 
 #[test]
-fn a_slot_used_again_is_not_judged_by_its_last_users_deadline() {
+fn a_reused_slot_has_its_own_deadline() {
     let mut world = World::new();
     let peer: SocketAddr = "10.0.0.7:1".parse().unwrap();
     for generation in 0..1_000 {
@@ -106,7 +106,7 @@ fn a_slot_used_again_is_not_judged_by_its_last_users_deadline() {
 }
 
 #[test]
-fn several_connections_of_one_address_are_one_host_until_the_last_ends() {
+fn a_host_is_online_until_its_last_connection_ends() {
     let mut world = World::new();
     let first = world.open("10.0.0.7:4000");
     let second = world.open("10.0.0.7:4001");
@@ -122,7 +122,7 @@ fn several_connections_of_one_address_are_one_host_until_the_last_ends() {
 }
 
 #[test]
-fn the_newest_connection_of_an_id_replaces_the_older_without_an_offline() {
+fn a_replaced_connection_causes_no_offline() {
     let mut world = World::new();
     let older = world.open("10.0.0.7:4000");
     world.hello(older, "web-1", None);
@@ -140,7 +140,7 @@ fn the_newest_connection_of_an_id_replaces_the_older_without_an_offline() {
 }
 
 #[test]
-fn a_hello_is_the_first_message_or_abnormal_and_a_foreign_address_is_refused() {
+fn only_the_first_message_may_be_a_hello() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.hello(conn, "web-1", None);
@@ -181,7 +181,7 @@ fn an_id_fought_over_stays_with_the_one_who_has_it() {
 }
 
 #[test]
-fn a_plain_host_at_work_may_be_silent_and_an_identified_one_may_not() {
+fn only_busy_plain_hosts_may_be_silent() {
     let mut world = World::new();
     let plain = world.open("10.0.0.7:4000");
     world.beat(plain);
@@ -199,7 +199,7 @@ fn a_plain_host_at_work_may_be_silent_and_an_identified_one_may_not() {
 }
 
 #[test]
-fn work_ends_for_want_of_messages_and_for_want_of_a_book() {
+fn work_ends_without_messages_or_a_book() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     let answer = |code| {
@@ -263,7 +263,7 @@ fn a_process_that_resumes_keeps_its_tasks() {
 }
 
 #[test]
-fn a_restart_is_no_outage_and_who_does_not_come_back_is_lost() {
+fn after_a_restart_only_absent_hosts_are_lost() {
     let mut before = World::new();
     for ip in ["10.0.0.7", "10.0.0.8"] {
         let conn = before.open(&format!("{ip}:4000"));
@@ -286,7 +286,7 @@ fn a_restart_is_no_outage_and_who_does_not_come_back_is_lost() {
 }
 
 #[test]
-fn one_that_comes_back_before_the_store_can_be_read_was_never_offline() {
+fn an_early_reconnect_after_a_restart_is_no_outage() {
     let mut before = World::new();
     let conn = before.open("10.0.0.7:4000");
     before.beat(conn);
@@ -302,7 +302,7 @@ fn one_that_comes_back_before_the_store_can_be_read_was_never_offline() {
 }
 
 #[test]
-fn inherited_hosts_are_not_judged_while_another_may_hold_the_lease() {
+fn a_foreign_lease_delays_the_judgement() {
     let mut before = World::new();
     let conn = before.open("10.0.0.7:4000");
     before.beat(conn);
@@ -317,7 +317,7 @@ fn inherited_hosts_are_not_judged_while_another_may_hold_the_lease() {
 }
 
 #[test]
-fn presence_during_an_outage_is_written_from_the_present_view() {
+fn after_an_outage_the_current_presence_is_written() {
     let mut world = World::new();
     let stays = world.open("10.0.0.1:1");
     let goes = world.open("10.0.0.2:1");
@@ -347,7 +347,7 @@ fn presence_during_an_outage_is_written_from_the_present_view() {
 }
 
 #[test]
-fn a_store_that_came_back_empty_is_filled_again_without_events() {
+fn an_emptied_store_is_refilled_without_events() {
     let mut world = World::new();
     for i in 0..50 {
         let conn = world.open(&format!("10.0.0.{i}:1"));
@@ -380,7 +380,7 @@ fn a_store_that_forgot_an_offline_is_told_of_it_again() {
 }
 
 #[test]
-fn a_host_that_goes_before_the_walk_has_come_to_it_is_still_told_of() {
+fn offline_before_the_sweep_is_still_reported() {
     let mut world = World::new();
     let conns: Vec<ConnId> = (0..200)
         .map(|i| {
@@ -415,7 +415,7 @@ fn a_host_that_goes_before_the_walk_has_come_to_it_is_still_told_of() {
 }
 
 #[test]
-fn a_host_that_flickers_faster_than_the_store_answers_is_told_of_in_order() {
+fn fast_changes_are_reported_in_order() {
     let mut world = World::new();
     world.up = false;
     for port in 0..5 {
@@ -441,7 +441,7 @@ fn a_host_that_flickers_faster_than_the_store_answers_is_told_of_in_order() {
 }
 
 #[test]
-fn reports_are_acknowledged_when_they_are_stored_and_not_before() {
+fn reports_are_acknowledged_when_stored() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.up = false;
@@ -459,7 +459,7 @@ fn reports_are_acknowledged_when_they_are_stored_and_not_before() {
 }
 
 #[test]
-fn without_room_a_report_waits_and_its_connection_is_not_silent_meanwhile() {
+fn a_waiting_report_does_not_count_as_silence() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.beat(conn);
@@ -487,7 +487,7 @@ fn without_room_a_report_waits_and_its_connection_is_not_silent_meanwhile() {
 }
 
 #[test]
-fn what_becomes_free_is_for_who_has_waited_and_not_for_who_comes_just_then() {
+fn freed_capacity_goes_to_waiters_first() {
     let mut world = World::new();
     let hosts = ["10.0.0.7", "10.0.0.8", "10.0.0.9"];
     let [first, second, fresh] = hosts.map(|ip| world.plain(ip));
@@ -520,7 +520,7 @@ fn what_becomes_free_is_for_who_has_waited_and_not_for_who_comes_just_then() {
 }
 
 #[test]
-fn where_there_is_plenty_of_room_those_who_waited_go_on_though_nothing_is_settled() {
+fn plenty_of_room_resumes_waiting_connections() {
     let mut world = World::new();
     let first = world.plain("10.0.0.7");
     let others: Vec<ConnId> = (0..REPORTS_WAITING_MAX)
@@ -559,7 +559,7 @@ fn where_there_is_plenty_of_room_those_who_waited_go_on_though_nothing_is_settle
 }
 
 #[test]
-fn a_report_under_no_key_is_refused_where_a_reply_was_asked_for() {
+fn an_invalid_key_is_refused_if_a_reply_is_requested() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     let progress = |code: &'static str| {
@@ -586,7 +586,7 @@ fn a_report_under_no_key_is_refused_where_a_reply_was_asked_for() {
 }
 
 #[test]
-fn an_inventory_is_acknowledged_when_written_and_written_again_after_an_outage() {
+fn inventories_are_rewritten_after_an_outage() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     let inventory = || {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_host_goes_through_its_task_and_changes_no_more_at_the_end() {
+fn a_finished_host_changes_no_more() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -39,7 +39,7 @@ fn a_host_goes_through_its_task_and_changes_no_more_at_the_end() {
 }
 
 #[test]
-fn what_is_said_again_is_acknowledged_when_what_it_repeats_is_stored() {
+fn repeats_are_acknowledged_with_the_original() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -55,7 +55,7 @@ fn what_is_said_again_is_acknowledged_when_what_it_repeats_is_stored() {
 }
 
 #[test]
-fn a_task_that_does_not_name_a_host_is_no_reason_to_be_silent() {
+fn a_foreign_task_allows_no_silence() {
     let mut world = World::new();
     let named = world.plain("10.0.0.1");
     let other = world.plain("10.0.0.2");
@@ -68,7 +68,7 @@ fn a_task_that_does_not_name_a_host_is_no_reason_to_be_silent() {
 }
 
 #[test]
-fn offline_stays_offline_whatever_the_host_does_and_it_is_at_work_all_the_same() {
+fn state_offline_is_kept_by_a_busy_host() {
     let mut world = World::new();
     world.dispatch("AC1", &["10.0.0.1"]).unwrap();
     let conn = world.plain("10.0.0.1");
@@ -83,7 +83,7 @@ fn offline_stays_offline_whatever_the_host_does_and_it_is_at_work_all_the_same()
 }
 
 #[test]
-fn at_work_for_too_long_is_lost_and_what_it_reports_later_counts() {
+fn long_work_is_lost_and_late_reports_count() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -115,7 +115,7 @@ fn a_connection_that_ends_at_work_loses_nothing() {
 }
 
 #[test]
-fn another_boot_or_the_host_itself_says_that_work_is_lost() {
+fn a_new_boot_or_a_report_ends_work_as_lost() {
     let mut world = World::new();
     let conn = world.open("10.0.0.1:1");
     world.hello(conn, "web-1", Some("aa"));
@@ -205,7 +205,7 @@ fn a_book_is_for_the_hosts_of_its_task() {
 }
 
 #[test]
-fn datagrams_are_believed_from_hosts_that_are_online_and_bring_nobody_online() {
+fn datagrams_count_only_for_online_hosts() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -273,7 +273,7 @@ fn a_heartbeat_by_datagram_puts_silence_off() {
 }
 
 #[test]
-fn a_task_expires_when_no_host_of_it_may_change_any_more() {
+fn a_task_expires_when_all_hosts_have_ended() {
     let mut world = World::new();
     let conns = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|ip| world.plain(ip));
     let named = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.9"];
@@ -298,7 +298,7 @@ fn a_task_expires_when_no_host_of_it_may_change_any_more() {
 }
 
 #[test]
-fn a_host_without_a_book_holds_a_task_until_its_time_is_over() {
+fn a_host_without_a_book_keeps_a_task_open() {
     let mut world = World::new();
     world.core.env.rules.keep = Span::from_secs(1_000);
     let conn = world.plain("10.0.0.1");

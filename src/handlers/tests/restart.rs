@@ -12,7 +12,7 @@ fn killed(world: World) -> World {
 }
 
 #[test]
-fn what_was_sent_has_its_tries_begin_anew_and_work_goes_on() {
+fn tries_begin_again_and_work_continues() {
     let mut world = World::new();
     let mut conns = Vec::new();
     for ip in ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"] {
@@ -48,7 +48,7 @@ fn what_was_sent_has_its_tries_begin_anew_and_work_goes_on() {
 }
 
 #[test]
-fn what_is_reported_before_the_store_has_told_of_the_tasks_counts() {
+fn reports_before_the_tasks_are_known_count() {
     let mut world = World::new();
     for ip in ["10.0.0.1", "10.0.0.2"] {
         world.plain(ip);
@@ -85,7 +85,7 @@ fn a_failed_result_from_before_a_restart_is_remembered() {
 }
 
 #[test]
-fn a_queued_host_that_is_here_at_the_start_gets_its_task() {
+fn a_queued_host_online_at_the_start_gets_its_task() {
     let mut world = World::new();
     let mut task = world.task("AC1", &["10.0.0.1"]);
     task.queue = true;
@@ -98,7 +98,7 @@ fn a_queued_host_that_is_here_at_the_start_gets_its_task() {
 }
 
 #[test]
-fn states_that_changed_while_the_store_was_away_are_written_when_it_is_back() {
+fn states_of_an_outage_are_written_afterwards() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -115,7 +115,7 @@ fn states_that_changed_while_the_store_was_away_are_written_when_it_is_back() {
 }
 
 #[test]
-fn a_state_is_written_again_until_a_coming_up_has_lasted() {
+fn states_are_rewritten_until_a_connection_lasts() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -198,7 +198,7 @@ fn states_of_thousands_are_written_some_at_a_time() {
 }
 
 #[test]
-fn a_store_that_comes_back_empty_is_given_the_open_tasks_again() {
+fn an_emptied_store_gets_the_open_tasks_again() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.plain("10.0.0.2");
@@ -224,7 +224,7 @@ fn a_store_that_comes_back_empty_is_given_the_open_tasks_again() {
 }
 
 #[test]
-fn what_the_store_went_away_under_is_given_to_it_at_its_next_return() {
+fn interrupted_rewrites_are_repeated() {
     let mut world = World::new();
     world.plain("10.0.0.1");
     for key in 0..20 {
@@ -255,7 +255,7 @@ fn what_the_store_went_away_under_is_given_to_it_at_its_next_return() {
 }
 
 #[test]
-fn a_task_that_has_ended_has_ended_where_the_store_got_only_the_beginning_of_it_back() {
+fn a_half_restored_ended_task_stays_ended() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -276,7 +276,7 @@ fn a_task_that_has_ended_has_ended_where_the_store_got_only_the_beginning_of_it_
 }
 
 #[test]
-fn no_book_without_a_key_means_the_one_answered_before_a_restart() {
+fn no_book_refers_to_a_key_before_the_restart() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -299,7 +299,7 @@ fn inherit(world: &mut World, left: &Model) {
 }
 
 #[test]
-fn hosts_of_a_node_that_is_gone_are_lost_unless_they_are_here() {
+fn hosts_of_a_dead_node_are_lost_unless_connected() {
     let mut gone = World::new();
     for ip in ["10.0.0.1", "10.0.0.2"] {
         gone.plain(ip);

@@ -117,7 +117,7 @@ fn a_host_sends_few_results_of_commands_it_makes_up() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_dropped_and_refused_and_so_is_a_wrong_digest() {
+fn unrequested_and_damaged_results_are_refused() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     let other = world.plain("10.0.0.2");
@@ -160,7 +160,7 @@ fn one_that_is_too_large_closes_its_connection() {
 }
 
 #[test]
-fn bytes_that_arrive_are_a_sign_of_life_and_a_trickle_is_none() {
+fn progress_counts_as_life_and_a_trickle_does_not() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &["10.0.0.1"]).unwrap();
@@ -238,7 +238,7 @@ fn send_all(world: &mut World, conn: ConnId, output: &[u8]) {
 }
 
 #[test]
-fn memory_is_bounded_and_freed_room_goes_to_a_result_that_waits() {
+fn freed_room_goes_to_a_waiting_result() {
     let mut world = World::new();
     let output = vec![b'x'; 1 << 20];
     let (conns, last) = full(&mut world, &output);
@@ -249,7 +249,7 @@ fn memory_is_bounded_and_freed_room_goes_to_a_result_that_waits() {
 }
 
 #[test]
-fn results_that_stall_are_refused_where_others_wait_and_stay_connected() {
+fn stalled_results_are_refused_if_others_wait() {
     let mut world = World::new();
     let output = vec![b'x'; 1 << 20];
     let (conns, last) = full(&mut world, &output);
@@ -316,7 +316,7 @@ fn one_address_has_its_share_of_the_room() {
 }
 
 #[test]
-fn only_the_result_that_waited_too_long_is_refused_for_it() {
+fn only_the_overdue_result_is_refused() {
     let mut world = World::new();
     let output = b"0123456789";
     let first = world.plain("10.0.0.1");
@@ -339,7 +339,7 @@ fn only_the_result_that_waited_too_long_is_refused_for_it() {
 }
 
 #[test]
-fn a_result_that_waits_too_long_for_room_is_refused_and_its_host_stays() {
+fn an_overdue_result_is_refused_and_its_host_stays() {
     let mut world = World::new();
     let output = b"0123456789";
     // One result of a host at a time: the second waits while the last bytes of the first wait for the store.

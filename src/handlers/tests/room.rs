@@ -92,7 +92,7 @@ impl World {
 }
 
 #[test]
-fn short_stays_leave_room_for_hosts_though_nothing_of_them_is_written() {
+fn unwritten_short_stays_leave_room_for_hosts() {
     let mut world = world_of(100);
     let steady = world.named("10.0.0.1:4000", "steady");
     // The store is slow: it is not asked while strangers come.
@@ -135,7 +135,7 @@ fn while_the_store_is_away_offline_hosts_make_room_too() {
 }
 
 #[test]
-fn only_so_many_short_stays_are_kept_here_and_in_the_store() {
+fn short_stays_are_bounded_here_and_in_the_store() {
     let mut world = world_of(1 << 20);
     let more = 500;
     for number in 0..BRIEF_HOSTS_MAX + more {
@@ -155,7 +155,7 @@ fn only_so_many_short_stays_are_kept_here_and_in_the_store() {
 }
 
 #[test]
-fn an_address_brings_so_many_new_ids_a_minute_and_keeps_those_it_has() {
+fn new_ids_of_an_address_are_bounded() {
     let mut world = world_of(1 << 20);
     for number in 0..NEW_IDS_PER_NETWORK_MAX {
         world.flicker("2001:db8::9", &format!("stranger-{number}"));
@@ -267,7 +267,7 @@ fn an_owner_that_is_back_may_connect_again() {
 }
 
 #[test]
-fn fakes_do_not_silence_the_loss_of_hosts_that_have_stayed() {
+fn short_stays_do_not_hide_a_mass_event() {
     let mut world = World::new();
     let real: Vec<ConnId> = (0..40)
         .map(|n| world.named("10.0.0.1:4000", &format!("real-{n}")))
@@ -296,7 +296,7 @@ fn fakes_that_go_are_no_loss_of_the_fleet() {
 }
 
 #[test]
-fn an_owner_gets_its_id_back_in_spite_of_the_claims_of_another_address() {
+fn an_owner_regains_its_contested_id() {
     let mut world = World::new();
     let owner = world.named("10.0.0.1:4000", "web-1");
     world.pass_beating(TIMEOUT, &[owner]);
@@ -315,7 +315,7 @@ fn an_owner_gets_its_id_back_in_spite_of_the_claims_of_another_address() {
 }
 
 #[test]
-fn a_replaced_agent_is_told_and_the_fight_is_reported_once() {
+fn a_contest_of_two_agents_is_reported_once() {
     let mut world = World::new();
     let mut before: Option<ConnId> = None;
     for turn in 0..6 {
@@ -362,7 +362,7 @@ fn a_client_that_asked_for_no_reply_is_told_nothing() {
 }
 
 #[test]
-fn a_host_reports_on_so_many_keys_that_were_never_stored() {
+fn reports_on_unknown_keys_are_bounded() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     let refused = |world: &World| world.core.stats().strays_refused;

@@ -187,7 +187,7 @@ fn a_command_that_begins_shows_that_nothing_older_runs() {
 }
 
 #[test]
-fn a_finished_task_reported_on_again_is_no_news_but_work() {
+fn a_repeated_finished_task_is_work_without_event() {
     for phase in [None, Some(Phase::Received), Some(Phase::Began)] {
         let mut world = World::new();
         let conn = world.plain("10.0.0.1");
@@ -220,7 +220,7 @@ fn a_finished_task_reported_on_again_is_no_news_but_work() {
 }
 
 #[test]
-fn the_first_answer_of_a_finished_task_still_reaches_the_store() {
+fn a_late_first_answer_reaches_the_store() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -258,7 +258,7 @@ fn beats(world: &mut World, conn: ConnId, times: usize, ms: u64) {
 }
 
 #[test]
-fn heartbeats_without_reports_show_what_a_reconnect_has_lost() {
+fn heartbeats_show_work_lost_by_a_reconnect() {
     let (mut world, conn) = reconnected();
     // Its first heartbeat brought it online.
     beats(&mut world, conn, 5, 5 * S);
@@ -275,7 +275,7 @@ fn heartbeats_without_reports_show_what_a_reconnect_has_lost() {
 }
 
 #[test]
-fn a_report_between_heartbeats_or_too_few_of_them_lose_nothing() {
+fn few_heartbeats_or_a_report_lose_nothing() {
     let (mut world, conn) = reconnected();
     beats(&mut world, conn, 5, 5 * S);
     world.report(conn, "AC1", Phase::Began, &["x"]);
@@ -290,7 +290,7 @@ fn a_report_between_heartbeats_or_too_few_of_them_lose_nothing() {
 }
 
 #[test]
-fn heartbeats_without_reports_end_the_exemption_from_silence() {
+fn heartbeats_end_the_exemption_from_silence() {
     for beaten in [false, true] {
         let mut world = World::new();
         let conn = world.plain("10.0.0.1");
@@ -325,7 +325,7 @@ fn work_on_foreign_keys_ends_by_heartbeats_too() {
 }
 
 #[test]
-fn heartbeats_are_counted_only_while_a_plain_host_is_busy() {
+fn heartbeats_of_busy_plain_hosts_are_counted() {
     let mut world = World::new();
     let idle = world.plain("10.0.0.1");
     let busy = world.plain("10.0.0.2");
@@ -370,7 +370,7 @@ fn a_busy_plain_host_has_ten_timeouts_to_come_back() {
 }
 
 #[test]
-fn after_a_restart_a_busy_host_is_not_sent_its_next_task_again() {
+fn after_a_restart_a_busy_host_gets_no_copy() {
     let mut world = World::new();
     let busy = world.plain("10.0.0.1");
     world.plain("10.0.0.2");

@@ -491,7 +491,7 @@ fn weather(seed: u64, large: &'static str) {
 
 /// The seed of a failure is on the line above it.
 #[test]
-fn whatever_happens_the_store_ends_with_what_the_core_knows() {
+fn store_and_core_agree_after_any_storm() {
     // Eight of these are all that has room at once.
     let large: &'static str = "x".repeat(2 * 1024 * 1024).leak();
     for seed in 0..12 {

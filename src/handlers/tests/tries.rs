@@ -28,7 +28,7 @@ fn tries_double_give_or_take_a_quarter_and_end() {
 }
 
 #[test]
-fn the_last_interval_passes_before_a_host_is_unanswered() {
+fn the_last_interval_ends_before_unanswered() {
     let mut world = World::new();
     world.core.env.rules.tries = 1;
     let conn = world.plain("10.0.0.1");
@@ -58,7 +58,7 @@ fn an_answer_ends_the_tries_and_a_late_one_counts() {
 }
 
 #[test]
-fn a_try_that_falls_while_the_host_is_offline_is_skipped_but_counted() {
+fn tries_of_an_offline_host_are_skipped_but_counted() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -72,7 +72,7 @@ fn a_try_that_falls_while_the_host_is_offline_is_skipped_but_counted() {
 }
 
 #[test]
-fn to_a_host_at_work_on_something_else_nothing_is_sent_again_until_it_is_done() {
+fn busy_hosts_get_no_second_copy() {
     for foreign in [false, true] {
         let mut world = World::new();
         let conn = world.plain("10.0.0.1");
@@ -101,7 +101,7 @@ fn to_a_host_at_work_on_something_else_nothing_is_sent_again_until_it_is_done() 
 }
 
 #[test]
-fn a_damaged_datagram_goes_out_again_at_once_within_the_tries() {
+fn a_damaged_datagram_is_repeated_at_once() {
     for code in [ResultCode::Unanswered, ResultCode::Damaged] {
         let mut world = World::new();
         let conn = world.plain("10.0.0.1");
@@ -130,7 +130,7 @@ fn a_damaged_datagram_goes_out_again_at_once_within_the_tries() {
 }
 
 #[test]
-fn without_a_book_a_host_is_recorded_and_phase_1_alone_makes_it_work() {
+fn no_book_ends_only_with_phase_1() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();

@@ -34,7 +34,7 @@ pub struct Connections {
     /// Connections with more to read, by [`ReadQueue`].
     queues: ReadQueues,
     pub(super) pool: Pool,
-    /// Connections that only their peers have still to close.
+    /// Connections that only wait for their peers to close them.
     closing: Closing,
     /// Guards of connections whose frames have tags.
     guards: Numbered<ConnId, Box<Guard>>,
@@ -364,7 +364,7 @@ impl Connections {
             self.queues.requeue(entry, conn);
         }
         if flushed == Flushed::Broken {
-            // Reading goes on to its end: what came before the break still counts.
+            // Reading continues to the end of the stream: data before the break still counts.
             entry.flags.set(Flags::ENDING);
             entry.flags.clear(Flags::UNREAD);
             self.queues.requeue(entry, conn);

@@ -180,7 +180,7 @@ impl Open<'_> {
                 if flags.clear(Flags::SILENT) && !flags.has(Flags::CHALLENGED) {
                     self.admission.proved(self.conn);
                 }
-                // One request can have a long answer: the next turn sees whether its peer reads.
+                // One request can have a long answer: the next turn shows whether its peer reads.
                 if self.entry.is_unread() {
                     return self.stop(reading, Stop::Budget);
                 }
@@ -225,7 +225,7 @@ impl Open<'_> {
             }
             Some(tls) => {
                 let got = tls.read(self.conn, self.entry.stream(), into, &mut reading.budget);
-                // A handshake answers by itself.
+                // A handshake sends its own answers.
                 if tls.has_unsent(self.conn) {
                     mark_dirty(self.dirty, self.entry, self.conn);
                 }
@@ -238,8 +238,8 @@ impl Open<'_> {
         match got {
             Got::Bytes(bytes) => {
                 self.stats.bytes_in += bytes as u64;
-                // A short read has emptied the socket, and the kernel reports more; but an end that
-                // it has reported already it does not report again.
+                // A short read has emptied the socket, and the kernel reports more. It does not
+                // report an end again that it has already reported.
                 reading.lost_data = bytes < capacity && may_empty;
                 if reading.kept.is_empty() {
                     reading.unread = 0..bytes;

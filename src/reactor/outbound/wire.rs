@@ -102,7 +102,7 @@ impl Wire {
         match (read, &self.socket) {
             (Ok(0), Socket::Tcp(_)) => Got::Ended(Failure::Closed),
             (Ok(bytes), Socket::Udp(_)) => Got::Bytes { bytes, more: false },
-            // A read that was cut short has emptied the socket, unless its end waits behind it.
+            // A short read has emptied the socket, unless the end of the stream follows.
             (Ok(bytes), Socket::Tcp(_)) => {
                 let more = bytes == capacity || self.is_ending;
                 Got::Bytes { bytes, more }
@@ -118,7 +118,7 @@ impl Wire {
     /// Sends all of `bytes` at once.
     ///
     /// # Errors
-    /// When the socket does not take them; nothing else is in its buffer.
+    /// When the socket does not take them; its buffer is otherwise empty.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let sent = match &mut self.socket {
             Socket::Tcp(stream) => stream.write(bytes),
@@ -145,7 +145,7 @@ fn is_connected(stream: &TcpStream) -> io::Result<bool> {
         return Err(error);
     }
     match stream.peer_addr() {
-        // No socket listens there, and the kernel chose that very port for this end: the socket is
+        // No socket listens there, and the kernel chose that port for this end: the socket is
         // connected to itself.
         Ok(peer) if stream.local_addr()? == peer => Err(ErrorKind::ConnectionRefused.into()),
         Ok(_) => Ok(true),

@@ -3,7 +3,7 @@
 use super::super::flush_delay::FlushDelay;
 use super::*;
 
-/// A rig whose last batch went so lately that the next has to wait for as long as the test takes.
+/// A rig that has just sent a batch, so that the next one waits for the whole test.
 fn waiting() -> (Rig, Peer) {
     let mut rig = Rig::new();
     rig.until(|rig| rig.reactor.driver.core().stats().store_sessions == 1);

@@ -7,7 +7,7 @@ use super::super::test_double::test_double;
 use super::*;
 use crate::limits::{TURN_SLICE_FEW, TURN_SLICE_US};
 
-/// Connections that have been let in and have said nothing.
+/// Admitted connections without a message.
 fn newcomers(rig: &mut Rig, count: usize) -> Vec<Peer> {
     let before = rig.reactor.connections.table.len();
     let peers = (0..count).map(|_| rig.connect()).collect();
@@ -40,7 +40,7 @@ fn known_hosts_are_read_before_newcomers() {
         assert!(known.take().is_none());
         known.replies() == 1
     });
-    // They have said something, so they are newcomers no more.
+    // They have sent a message, so they are no newcomers any more.
     for peer in others.iter_mut().chain([&mut known]).rev() {
         peer.send(&frame(BEAT));
     }
@@ -127,7 +127,8 @@ fn a_turn_ends_with_its_budget() {
         }
         most
     };
-    // A microsecond is over before the second connection: what each part serves in any case remains.
+    // The limit of a microsecond is over before the second connection: each part serves its
+    // minimum.
     let queues = ReadQueue::ALL.len() as u64;
     let limited = turns(Some(Span::from_micros(1)));
     assert!(

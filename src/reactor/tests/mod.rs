@@ -1,4 +1,4 @@
-//! The loop over real sockets, turned by hand, with a store that answers when the test says so.
+//! The loop over real sockets, turned by the test, with a store that answers on request.
 
 mod batches;
 mod crowd;
@@ -238,7 +238,7 @@ impl Peer {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Takes what has come. The end, if it has come too.
+    /// Takes all arrived bytes, and the end of the stream if it has arrived.
     fn take(&mut self) -> Option<std::io::Result<()>> {
         let mut chunk = [0; 4_096];
         loop {
@@ -352,7 +352,7 @@ fn a_burst_takes_several_turns() {
 fn frames_before_a_close_are_handled() {
     let mut rig = Rig::new();
     let mut peer = rig.connect();
-    // All of it is there, end included, before the loop first looks: one event and no second.
+    // All bytes and the end have arrived before the first read: one event and no second.
     peer.send(&frame(BEAT));
     peer.send(&frame(BEAT)[..7]);
     peer.stream.shutdown(Shutdown::Write).unwrap();
@@ -365,7 +365,7 @@ fn frames_before_a_close_are_handled() {
 fn the_answer_to_a_last_question_is_still_sent() {
     let mut rig = Rig::new();
     let mut peer = rig.connect();
-    // It says no more, and waits for what it has asked.
+    // It sends no more, and waits for the answer.
     peer.send(&frame(BEAT_ASKING));
     peer.stream.shutdown(Shutdown::Write).unwrap();
     peer.wait_for_close(&mut rig);
@@ -373,7 +373,7 @@ fn the_answer_to_a_last_question_is_still_sent() {
 }
 
 #[test]
-fn a_reset_is_told_from_a_close() {
+fn a_reset_differs_from_a_close() {
     let mut rig = Rig::new();
     let mut peer = rig.connect();
     peer.send(&frame(BEAT));
@@ -391,7 +391,7 @@ fn abnormal_data_ends_its_own_connection_only() {
     let (mut good, mut bad) = (rig.connect(), rig.connect());
     good.send(&frame(BEAT));
     bad.send(&frame(r#"{"flag":"ADH99"}"#));
-    // Behind bad data nothing is read.
+    // Data after invalid data is not read.
     bad.send(&frame(BEAT_ASKING));
     rig.until(|_| bad.take().is_some());
     assert_eq!(rig.abnormal(&Abnormal::Flag(String::new())), 1);
@@ -445,7 +445,7 @@ fn unread_replies_pause_reading_and_arrive_later() {
         }
         peer.take().is_none() && rest.is_empty()
     });
-    // By their length: megabytes are not searched through again in every turn.
+    // By their length: searching megabytes in every turn would take too long.
     let all = (asked + 500) * REPLY_BYTES;
     rig.until(|_| peer.take().is_none() && peer.got.len() >= all);
     assert_eq!(peer.replies(), asked + 500);
@@ -459,7 +459,7 @@ fn a_refusal_is_readable_by_a_talking_peer() {
     bytes.extend((0..1_000).flat_map(|_| frame(BEAT)));
     peer.send(&bytes);
     rig.until(|rig| rig.reactor.connections.table.len() == 0 && rig.reactor.stats.accepted == 1);
-    // More comes after the close: it must not turn into a reset that destroys the refusal.
+    // More data arrives after the close. It must not cause a reset that destroys the refusal.
     peer.send(&frame(BEAT));
     peer.wait_for_close(&mut rig);
     assert!(String::from_utf8_lossy(&peer.got).contains("keepRefused"));
@@ -509,7 +509,7 @@ fn connections_without_room_are_closed() {
     let mut last = rig.connect();
     rig.until(|rig| rig.reactor.stats.shed_per_ip == 1);
     last.wait_for_close(&mut rig);
-    // A place that is free again is given again.
+    // A freed place is given again.
     drop(peers.pop());
     rig.until(|rig| rig.reactor.connections.table.len() == 1);
     let mut next = rig.connect();
@@ -524,7 +524,7 @@ fn connections_without_room_are_closed() {
     assert_eq!(full.reactor.stats.shed_unproven, 0);
 }
 
-/// A peer that has said something.
+/// A peer that has sent a message.
 fn proved(rig: &mut Rig) -> Peer {
     let frames = rig.reactor.stats.frames;
     let mut peer = rig.connect();
@@ -554,7 +554,7 @@ fn silent_connections_make_room_the_oldest_first() {
         rig.until(|_| peer.take().is_some());
     }
     assert!(silent[3].take().is_none() && silent[4].take().is_none());
-    // Those that say something stay.
+    // Connections with a message stay.
     let _second = proved(&mut rig);
     let _third = proved(&mut rig);
     assert_eq!(rig.reactor.stats.shed_unproven, 5);
@@ -605,7 +605,7 @@ fn a_loop_that_was_stopped_reads_before_it_judges() {
     std::thread::sleep(timeout + timeout / 4);
     rig.until(|rig| rig.reactor.stats.frames == 41);
     assert_eq!(rig.offlines(Reason::Timeout), 0);
-    // Silent from here on, and judged for that.
+    // From here on the host is silent, and is judged for that.
     rig.until(|rig| rig.offlines(Reason::Timeout) == 1);
 }
 

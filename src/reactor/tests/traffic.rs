@@ -1,5 +1,4 @@
-//! Raw bytes, datagrams, pushes and asks over real sockets, with a stand-in where the core would
-//! say what they mean.
+//! Raw bytes, datagrams, pushes and requests over real sockets, with a test double of the core.
 
 use std::cell::RefCell;
 use std::net::UdpSocket;
@@ -34,13 +33,13 @@ fn payload(size: usize) -> Vec<u8> {
 struct Seen {
     raw: Vec<u8>,
     largest: usize,
-    /// The piece turned away last.
+    /// The piece refused last.
     waiting: Option<Vec<u8>>,
     waits: usize,
 }
 
-/// Takes results: each header asks for its bytes, which are put together. Every piece for which
-/// `waits` says so is turned away first.
+/// Accepts results: each header requests its bytes, which are collected. Pieces for which `waits`
+/// holds are refused once.
 fn take_results(mut waits: impl FnMut(usize) -> bool + 'static) -> (TestDouble, Rc<RefCell<Seen>>) {
     let seen = Rc::new(RefCell::new(Seen::default()));
     let shown = Rc::clone(&seen);
@@ -81,7 +80,7 @@ fn take_results(mut waits: impl FnMut(usize) -> bool + 'static) -> (TestDouble, 
 }
 
 impl Rig {
-    /// Bytes of input the first connection keeps.
+    /// Number of input bytes kept by the first connection.
     fn kept(&mut self) -> usize {
         let pool = &mut self.reactor.connections.pool;
         let entry = self.reactor.connections.table.get_mut(CONN).unwrap();
@@ -347,7 +346,7 @@ fn pushes_use_the_byte_order_of_the_connection() {
     rig.until(|_| peer.take().is_none() && peer.got == wanted);
     assert_eq!(rig.reactor.stats.pushes, 1);
 
-    // What is too long for a frame is not sent, and a peer that does not read is sent no more.
+    // A push that is too long for a frame is not sent. A peer that does not read is sent no more.
     rig.reactor.driver.push(push("x".repeat(FRAME_BYTES_MAX)));
     rig.reactor.apply(at);
     assert_eq!(rig.reactor.stats.pushes_dropped, 1);

@@ -182,7 +182,7 @@ mod tests {
 
     use crate::certificates::testing::{Socket, settings};
 
-    /// A client and a channel of the server, neither of which has said anything.
+    /// A client and a channel of the server, before the first byte.
     fn both(version: &'static rustls::SupportedProtocolVersion) -> (ClientConnection, Channel) {
         let (client, server, _) = settings(version);
         let name = ServerName::try_from("localhost").unwrap();
@@ -199,7 +199,7 @@ mod tests {
         (client, Channel::new(&settings, conn, 0).unwrap())
     }
 
-    /// Lets the client say what it has to, and the channel read it within one budget.
+    /// Sends the client's pending bytes, and reads them within one budget.
     fn say(client: &mut ClientConnection, channel: &mut Channel) -> Got {
         let mut socket = Socket::default();
         client.write_tls(socket.came.get_mut()).unwrap();
@@ -259,7 +259,7 @@ mod tests {
             let records = counted.advance(&socket.came.get_ref()[from..from + taken]);
             assert!((1..=frames).contains(&records), "{records} of {frames}");
         }
-        // Each turn gets on, and nothing is lost.
+        // Each turn makes progress, and nothing is lost.
         let mut plain = 0;
         while socket.left() > 0 {
             let (taken, some) = turn(&mut channel, &mut socket, ReadBudget::among(1_000_000));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn encrypted_bytes_count_not_only_the_plain_ones() {
+    fn encrypted_bytes_use_up_the_budget() {
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             let (mut client, mut channel) = both(version);
             shake_hands(&mut client, &mut channel);
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(got, Got::Later);
         assert_eq!((steps, budget.records), (0, 0));
         assert!(before - socket.left() <= 8_192);
-        // It gets on all the same.
+        // It makes progress nevertheless.
         for _ in 0..64 {
             channel.read(&mut socket, &mut [0; 64], &mut ReadBudget::among(1), &mut 8);
         }

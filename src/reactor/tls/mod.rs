@@ -85,7 +85,7 @@ pub struct Tls {
     channels: Vec<Option<Box<Channel>>>,
     /// Steps of handshakes that are left in this turn.
     steps: usize,
-    /// Bytes of all handshakes under way.
+    /// Bytes of all handshakes in progress.
     handshake_bytes: usize,
     /// Number of changes of the authorities. A certificate accepted in an earlier era must be
     /// checked again.
@@ -139,7 +139,7 @@ impl Tls {
         self.channels[slot].is_some()
     }
 
-    /// Forgets the channel of a connection that is gone.
+    /// Forgets the channel of a closed connection.
     pub fn forget(&mut self, conn: ConnId) {
         if let Some(channel) = self.channels.get_mut(conn.slot as usize)
             && let Some(channel) = channel.take()

@@ -12,10 +12,9 @@ const SHORTEST_ENCRYPTED_BYTES: usize = HEADER_BYTES as usize + 16;
 /// The position in a stream of records.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    /// Bytes of the current header that have come.
+    /// Received bytes of the current header.
     header: u8,
-    /// Bytes of the current body that are still to come; while the header is coming, its length so
-    /// far.
+    /// Missing bytes of the current body; while the header is incomplete, its length so far.
     body: u16,
 }
 
@@ -59,7 +58,7 @@ impl Records {
     }
 }
 
-/// A stream that counts records in at most so many bytes.
+/// A stream that counts records in a bounded number of bytes.
 pub(super) struct Metered<'a, S> {
     pub(super) stream: &'a mut S,
     pub(super) records: &'a mut Records,

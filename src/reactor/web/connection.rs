@@ -90,7 +90,7 @@ enum Phase {
 /// Next phase after everything has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
-    /// The rest of the request under way.
+    /// The rest of the current request.
     Body,
     /// The next request.
     Next,
@@ -218,7 +218,7 @@ impl Connection {
         Some(audited)
     }
 
-    /// Ends without an answer to the request under way.
+    /// Ends without an answer to the current request.
     pub(super) fn abandon(&mut self) {
         if self.phase == Phase::Asking {
             self.conversation.abandon();

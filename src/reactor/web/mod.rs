@@ -85,7 +85,7 @@ pub struct Web {
     stats: WebStats,
 }
 
-/// Counters and gauges of HTTP. Its table `METRICS` says what each of them counts.
+/// Counters and gauges of HTTP. The table `METRICS` describes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebStats {
     pub connections: u64,

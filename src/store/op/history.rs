@@ -159,7 +159,7 @@ pub fn counts_text(counts: &Counts) -> String {
     texts.join(",")
 }
 
-/// Counts of a text. What is no number was not counted.
+/// Counts of a text. Invalid numbers count as missing.
 #[must_use]
 pub fn counts_of(text: &str) -> Counts {
     let mut counts = [None; HOUR_MINUTES];
@@ -188,7 +188,7 @@ pub fn runs_text(runs: &[Run]) -> String {
     texts.collect::<Vec<_>>().join(",")
 }
 
-/// Runs of a text, without what is none.
+/// Runs of a text. Invalid ones are skipped.
 #[must_use]
 pub fn runs_of(text: &str) -> Vec<Run> {
     let run = |text: &str| {
@@ -275,8 +275,7 @@ impl FleetHistory {
         counts
     }
 
-    /// Times between `from` and `to` in which no server ran, in order. Before its first known run
-    /// nothing is known of a server, and nothing is said.
+    /// Times between `from` and `to` in which no server ran, in order, after the first known run.
     #[must_use]
     pub fn away(&self, from: UnixMs, to: UnixMs) -> Vec<Run> {
         let mut runs = self.runs.clone();

@@ -37,7 +37,7 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
-    /// A node of which nothing more is known.
+    /// A node of which only the name is known.
     #[must_use]
     pub fn named(name: String, state: NodeState) -> Self {
         Self {

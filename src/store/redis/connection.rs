@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_cover_all_commands_in_order_and_keep_their_bounds() {
+    fn windows_cover_all_commands_within_bounds() {
         let sizes = [
             10,
             REDIS_WINDOW_BYTES_MAX * 2,

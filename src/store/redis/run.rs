@@ -108,7 +108,7 @@ pub(super) fn run<'a>(
     progress
 }
 
-/// Returns whether a host, or a requester of a dispatch, is told that the operation is stored.
+/// Returns whether the operation is acknowledged to a host or to the requester of a dispatch.
 fn is_report(op: &Op) -> bool {
     matches!(
         op,
@@ -116,7 +116,7 @@ fn is_report(op: &Op) -> bool {
     )
 }
 
-/// Waits until replicas have all that was settled. If they do not get it, none of it counts as
+/// Waits until replicas have all settled operations. If they do not, none of these counts as
 /// settled: all can be repeated.
 fn confirm(link: &mut Link, context: &Context, progress: &mut BatchProgress) {
     if progress.error.is_none() {

@@ -41,17 +41,17 @@ impl Disk {
         self.spool.is_empty()
     }
 
-    /// Returns whether the last of the spool is being replayed.
+    /// Returns whether the last records of the spool are being replayed.
     pub fn has_only_tail(&self) -> bool {
         self.spool.records() <= SPOOL_TAIL_RECORDS
     }
 
-    /// Reason for which reports can be stored nowhere, if that is so.
+    /// Reason for which reports can be stored nowhere, if there is one.
     pub fn stuck(&self) -> Option<&str> {
         self.stuck.as_deref()
     }
 
-    /// The store is available: reports go there.
+    /// Handles an available store: reports go there.
     pub fn became_available(&mut self) {
         self.stuck = None;
     }
@@ -101,7 +101,7 @@ impl Disk {
         self.spool.settled(count)
     }
 
-    /// Writes what is refused for good to `rejected`, each with its reason.
+    /// Writes finally refused operations to `rejected`, each with its reason.
     pub fn reject(&self, wall: UnixMs, refused: &[(Op, String)]) {
         let Some((_, reason)) = refused.first() else {
             return;

@@ -191,7 +191,7 @@ impl<W: Fn()> Drop for WakeOnDrop<W> {
     }
 }
 
-/// The loop of the thread: drives the worker, and waits as it says.
+/// The loop of the thread: runs the worker, and waits for the requested time.
 struct Loop<W> {
     worker: Worker,
     batches: Receiver<Batch>,

@@ -38,7 +38,7 @@ enum Copy {
 }
 
 impl ReplayBuffer {
-    /// The operations that a process left which ended in an outage.
+    /// The copy that an earlier process left when it ended in an outage.
     pub fn left_by_last_process(spool: &mut Spool, now: Instant) -> Self {
         let mut buffer = Self::default();
         let found = spool.recent();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metrics::{Measured, Metric};
 
-/// Counters and gauges of the store thread. Its table `METRICS` says what each of them counts.
+/// Counters and gauges of the store thread. The table `METRICS` describes them.
 #[derive(Debug, Default)]
 pub struct StoreStats {
     pub state: Gauge,
