@@ -1,7 +1,7 @@
-//! Text from outside, made fit to be shown. Names of hosts, commands and their output are written
-//! by strangers: a control character may clear a terminal or forge a line of the log, a
-//! bidirectional override makes a line read as what it is not, and an invisible character makes two
-//! names look the same. Tables, logs and events show all of these as `\u{…}`.
+//! Escaping of untrusted text for display. Names of hosts, commands and their output may come from
+//! strangers. A control character may clear a terminal or forge a line of the log. A bidirectional
+//! override changes the reading order of a line. An invisible character makes two names look the
+//! same. Tables, logs and events show all of these as `\u{…}`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -35,7 +35,7 @@ const UNSAFE: [(char, char); 30] = [
     ('\u{feff}', '\u{feff}'),
     ('\u{ffa0}', '\u{ffa0}'),
     ('\u{fff0}', '\u{fffb}'),
-    // Names of no character.
+    // Unassigned characters.
     ('\u{fffe}', '\u{ffff}'),
     ('\u{110bd}', '\u{110bd}'),
     ('\u{110cd}', '\u{110cd}'),
@@ -83,11 +83,11 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Host and port of `HOST`, `HOST:PORT` or `[IPV6]:PORT`. Without a colon there is no port; what stands
-/// behind a colon is a port, 1 to 65535, or an error: it is never taken for the default one.
+/// Host and port of `HOST`, `HOST:PORT` or `[IPV6]:PORT`. Without a colon there is no port. Text
+/// after a colon is a port, 1 to 65535, or an error: it is never replaced by the default port.
 ///
 /// # Errors
-/// What is wrong, to be put behind the name of the place where the text came from.
+/// The mistake, to follow the name of the text's source.
 pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), &'static str> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -126,7 +126,7 @@ pub fn whole_number<T: FromStr>(digits: &str) -> Option<T> {
 /// Such characters occur only in strings, so its meaning stays the same. Borrowed if it has none.
 #[must_use]
 pub fn escape_json(json: &str) -> Cow<'_, str> {
-    // ASCII but DEL, which most documents are, is looked at byte by byte.
+    // ASCII without DEL, as in most documents, is checked byte by byte.
     let is_plain = |b: u8| matches!(b, b' '..=b'~');
     if json.bytes().all(is_plain) || !json.chars().any(is_unsafe) {
         return Cow::Borrowed(json);
@@ -148,8 +148,8 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The candidate most like `word`, where one is like it: at most two changes of a character away, or half
-/// of its length. Of several the first.
+/// The candidate most like `word`, if one differs in at most two characters, or half of its length.
+/// The first of several.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = (word.chars().count() / 2).max(2);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_deceive_is_spelled_out() {
+    fn deceptive_characters_are_escaped() {
         assert_eq!(escape("a\nb\x1b[2J"), "a\\u{a}b\\u{1b}[2J");
         assert_eq!(
             escape("\u{202e}gpj.exe\u{2066}"),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_are_not_seen_are_spelled_out() {
+    fn invisible_characters_are_escaped() {
         for c in [
             '\u{ad}',
             '\u{34f}',
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_harmless_is_not_copied() {
+    fn harmless_text_is_not_copied() {
         for text in [
             "",
             "web-1",
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_name_is_found_where_one_is_near() {
+    fn the_nearest_similar_name_is_found() {
         let known = ["web-1", "web-2", "db-1"];
         for (word, found) in [
             ("wbe-2", Some("web-2")),

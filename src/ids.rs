@@ -1,6 +1,6 @@
-//! Names: [`HostId`], [`TaskKey`], [`ConnId`], [`HostRef`]. Whatever crosses a room's border under
-//! a name carries one of these, never a bare string or integer, so that what has been checked once
-//! need not be checked again and a stale name is recognised as one.
+//! Names: [`HostId`], [`TaskKey`], [`ConnId`], [`HostRef`]. Modules exchange names only as one of
+//! these types, never as a bare string or integer. A checked name therefore needs no second check,
+//! and a stale one is recognized.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{HOST_ID_BYTES_MAX, TASK_KEY_BYTES_MAX};
 
-/// The network by which hosts are counted at `address`, as a number: the address itself, of IPv6 its first 64 bits.
+/// The network by which hosts are counted: an IPv4 address, or the first 64 bits of an IPv6
+/// address, as a number.
 #[must_use]
 pub fn network_of(address: IpAddr) -> u128 {
     match address.to_canonical() {
@@ -21,8 +22,8 @@ pub fn network_of(address: IpAddr) -> u128 {
     }
 }
 
-/// A map keyed by numbers that this program assigns, so an attacker cannot make them collide:
-/// hashed at almost no cost.
+/// A map keyed by numbers that this program assigns. An attacker cannot make them collide, so the
+/// hash is inexpensive.
 pub type Numbered<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// Prefix of the store's own keys.
@@ -30,14 +31,14 @@ pub const RESERVED_PREFIX: &str = "anthill:";
 /// Key of the hosts online.
 pub const EXISTS: &str = "exists";
 
-/// Endings of a task's keys: `<task>_response`, `<task>_<host>_oncall` and so on.
+/// Suffixes of a task's keys: `<task>_response`, `<task>_<host>_oncall` and so on.
 pub const TASK_FIELDS: [&str; 4] = ["response", "working", "oncall", "complete"];
-/// Endings of a host's keys that the server writes: `<host>_systemInfo` and so on.
+/// Suffixes of a host's keys that the server writes: `<host>_systemInfo` and so on.
 const HOST_FIELDS: [&str; 2] = ["systemInfo", "systemInfoIPV4"];
 
-/// The ending by which the key `<host>_<field>` of one host could be a key of another host or of a task. `fields` are
-/// all fields that are deleted when a host goes offline. With `net_info` and `info`, `a_net_info` would be a key of the hosts `a` and
-/// `a_net`.
+/// The suffix with which the key `<host>_<field>` of one host could be a key of another host or of
+/// a task. `fields` are all fields that are deleted when a host goes offline. For example, with
+/// `net_info` and `info`, `a_net_info` would be a key of the hosts `a` and `a_net`.
 #[must_use]
 pub fn meets_another<'f>(field: &str, fields: &'f [String]) -> Option<&'f str> {
     let own = TASK_FIELDS.into_iter().chain(HOST_FIELDS);
@@ -63,27 +64,27 @@ pub enum HostIdError {
     /// It has a character outside the alphabet.
     #[error("an id is made of A-Z a-z 0-9 . _ : - only")]
     Alphabet,
-    /// It begins like the store's own keys.
+    /// It begins like the keys of the store itself.
     #[error("an id does not begin with anthill: (the store's own keys do)")]
     Reserved,
-    /// It reads as an IP address, and is not the peer's own in canonical text.
+    /// It has the form of an IP address, but is not the peer's own in canonical text.
     #[error("an id that reads as an IP address must be the peer's own")]
     ForeignAddress,
 }
 
 impl HostId {
-    /// The host that is known by its address alone. An IPv4 address that came mapped into IPv6 is
-    /// the IPv4 host.
+    /// The host that is known by its address only. An IPv4 address mapped into IPv6 is the IPv4
+    /// host.
     #[must_use]
     pub fn of_address(address: IpAddr) -> Self {
         match address.to_canonical() {
-            // Crowds that come or go at once are named by the thousand: this takes a tenth of what formatting does.
+            // Storms create names by the thousand: this takes a tenth of the time of formatting.
             IpAddr::V4(ip) => Self(dotted(ip)),
             ip => Self(ip.to_compact_string()),
         }
     }
 
-    /// The id a host at `peer` gave itself.
+    /// The id that a host at `peer` gave.
     ///
     /// # Errors
     /// When it is not 1 to 64 of `A-Z a-z 0-9 . _ : -`, or reads as an address that is not `peer`'s.
@@ -99,8 +100,8 @@ impl HostId {
     /// Checks a name from the store or a request against the alphabet.
     ///
     /// # Errors
-    /// When it is not 1 to 64 of the alphabet, or begins with `anthill:`: the keys `<host>_<field>` of such an id could be
-    /// keys of the store's own, such as the claim `anthill:host:<other>`.
+    /// When it is not 1 to 64 of the alphabet, or begins with `anthill:`: the keys `<host>_<field>`
+    /// of such an id could be keys of the store itself, such as the claim `anthill:host:<other>`.
     pub fn checked(id: &str) -> Result<Self, HostIdError> {
         if id.is_empty() || id.len() > HOST_ID_BYTES_MAX {
             return Err(HostIdError::Length);
@@ -133,7 +134,7 @@ impl HostId {
     }
 }
 
-/// Each byte as text, with a point behind it; and how long that is.
+/// Each byte as text followed by a point, and its length.
 const DOTTED: [([u8; 4], usize); 256] = {
     let mut all = [([b'.'; 4], 0); 256];
     let mut byte = 0;
@@ -161,7 +162,7 @@ fn dotted(ip: Ipv4Addr) -> CompactString {
         text[length..length + 4].copy_from_slice(&digits);
         length += own;
     }
-    // Always text: the table holds nothing else.
+    // Always valid: the table has nothing else.
     CompactString::from_utf8(&text[..length - 1]).unwrap_or_default()
 }
 
@@ -178,13 +179,14 @@ impl fmt::Debug for HostId {
 }
 
 /// The key of a task book: a prefix, then letters, digits, `.` and `-`, at most 64 in all. It has
-/// no `_`, `:` or brace, so that no two names of the store's keys can meet. For the same reason it is neither
-/// [`EXISTS`] nor what reads as the id of a console command (32 digits of lower-case hexadecimal).
+/// no `_`, `:` or brace, so that no two names of the store's keys can collide. For the same reason
+/// it is neither [`EXISTS`] nor has the form of a console command's id (32 lower-case hexadecimal
+/// digits).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskKey(CompactString);
 
 impl TaskKey {
-    /// `text` as a key, if it is one under `prefix`.
+    /// Parses `text` as a key under `prefix`.
     #[must_use]
     pub fn parse(text: &str, prefix: &str) -> Option<Self> {
         let rest = text.strip_prefix(prefix)?;
@@ -232,12 +234,12 @@ impl fmt::Debug for TaskKey {
 pub struct ConnId {
     /// Index into the table of connections.
     pub slot: u32,
-    /// Counts the uses of the slot.
+    /// Generation of the slot.
     pub generation: u32,
 }
 
 impl ConnId {
-    /// The highest generation; the next one is the first again. Two bits are free for packing.
+    /// The highest generation, followed by the first. Two bits are free for packing.
     pub const GENERATION_MAX: u32 = u32::MAX >> 2;
 }
 
@@ -246,7 +248,7 @@ impl ConnId {
 pub struct HostRef {
     /// Index into the table of hosts.
     pub slot: u32,
-    /// Counts the uses of the slot.
+    /// Generation of the slot.
     pub generation: u32,
 }
 

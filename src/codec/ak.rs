@@ -1,34 +1,35 @@
-//! AK, the protocol of measuring devices: a request out, a reply back, with a byte before and behind.
+//! AK, the protocol of measuring devices: a request is sent and a reply returns, each between two
+//! marks.
 //!
 //! ```text
 //!  request  STX  X  C C C C  ' '  'K' channel  [' ' data]  ETX
 //!  reply    STX  X  C C C C  ' '  S            [' ' data]  ETX
 //! ```
 //!
-//! There is no length and no checksum, so a reply is found by its ends alone. Every STX begins anew. Bytes
-//! before it, and bytes behind an ETX (a CR, mostly), are noise and dropped. Within a reply all bytes
-//! count, CR and LF too. Replies carry no number: the caller decides whether a reply belongs to a
-//! request, from the number of STX bytes before it.
+//! There is no length and no checksum, so a reply is found by its marks only. Every STX begins a
+//! new frame. Bytes before it, and bytes after an ETX (mostly a CR), are noise and dropped. Within
+//! a reply all bytes count, including CR and LF. Replies have no number: the caller decides whether
+//! a reply belongs to a request, from the number of STX bytes before it.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::limits::{AK_NOISE_BYTES_MAX, AK_REPLY_BYTES_MAX};
 
-/// The byte a message begins with.
+/// First byte of a message.
 pub const STX: u8 = 0x02;
-/// The byte it ends with.
+/// Last byte of a message.
 pub const ETX: u8 = 0x03;
 /// The code in a reply to an unknown or unreadable request.
 pub const UNKNOWN: [u8; 4] = *b"????";
 
-/// Filler, code, blank and status: what every reply has between its ends.
+/// Length of filler, code, blank and status, which every reply has between its marks.
 const REPLY_BYTES_MIN: usize = 7;
 const FILLER: usize = 0;
 const CODE: usize = 1;
 const BLANK: usize = 5;
 const STATUS: usize = 6;
-/// Length of a word that refuses.
+/// Length of a refusing word.
 const REFUSAL_BYTES: usize = 2;
 
 /// A function code: a capital letter, then three capital letters or digits.
@@ -36,7 +37,7 @@ const REFUSAL_BYTES: usize = 2;
 pub struct Code([u8; 4]);
 
 impl Code {
-    /// Asks what the errors are.
+    /// Request for the current errors.
     pub const ASTF: Self = Self(*b"ASTF");
 
     /// `text` as a code, if it is one.
@@ -62,7 +63,7 @@ impl Code {
     /// The code as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Made of ASCII only.
+        // A code has ASCII characters only.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -102,7 +103,7 @@ pub fn emit_reply(filler: u8, code: [u8; 4], status: u8, data: &[u8], out: &mut 
 /// A request, as a device reads it between its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The function code, whatever it is made of.
+    /// The function code, unchecked.
     pub code: [u8; 4],
     /// The channel: digits.
     pub channel: &'a [u8],
@@ -111,7 +112,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// The request in `frame`, if it is one.
+    /// Parses a request from `frame`.
     #[must_use]
     pub fn parse(frame: &'a [u8]) -> Option<Self> {
         let code = *frame.get(CODE..)?.first_chunk()?;
@@ -134,19 +135,20 @@ impl<'a> Request<'a> {
 /// A device's reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// The byte behind STX; it means nothing.
+    /// The byte after STX, without a meaning.
     pub filler: u8,
-    /// The code it answers, as it came; [`UNKNOWN`] for one the device could not make out.
+    /// The code of its request, unchecked; [`UNKNOWN`] if the device could not read it.
     pub code: [u8; 4],
-    /// The error status, 0 to 9. Not a count: another digit at each change. `None` in a refusal that has none.
+    /// The error status, 0 to 9. It is no count: it takes another digit at each change. `None` in a
+    /// refusal without a status.
     pub status: Option<u8>,
     /// The data, without the blank in front.
     pub data: &'a [u8],
 }
 
 impl<'a> Reply<'a> {
-    /// The reply between two ends. Values need a blank on either side of the status, since their digits would be
-    /// taken for it; a refusal is read without them too.
+    /// The reply between two marks. Data need a blank on either side of the status, since their
+    /// digits could be taken for it. A refusal is also read without these blanks.
     fn parse(frame: &'a [u8]) -> Option<Self> {
         Self::spaced(frame).or_else(|| Self::glued(frame))
     }
@@ -169,8 +171,9 @@ impl<'a> Reply<'a> {
         })
     }
 
-    /// A refusal whose word is glued to the status, the channel or the code, or that has no status: `0BS`, `0K0BS`,
-    /// `K0BS`, `BS`. A reply to an unreadable request refuses whatever follows its code.
+    /// A refusal without a blank between its word and the status, channel or code, or without a
+    /// status: `0BS`, `0K0BS`, `K0BS`, `BS`. A reply to an unreadable request is a refusal,
+    /// whatever follows its code.
     fn glued(frame: &'a [u8]) -> Option<Self> {
         let code = *frame.get(CODE..)?.first_chunk()?;
         let rest = frame[BLANK..].trim_ascii_start();
@@ -207,14 +210,14 @@ pub enum Refusal {
     Data,
     /// `OF`: it is not in remote mode.
     Offline,
-    /// `NA`: it has no such thing.
+    /// `NA`: the device has no such value.
     Missing,
-    /// `????`: it does not know the code, or could not read it.
+    /// `????`: the device does not know the code, or could not read it.
     Unknown,
 }
 
 impl Refusal {
-    /// The word that refuses.
+    /// The refusing word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -227,9 +230,9 @@ impl Refusal {
         }
     }
 
-    /// The refusal in a reply, if it is one. The word stands first, or behind a channel, with or without a blank
-    /// between the two (`BS`, `K0 BS`, `K0BS`). `NA` refuses alone: among values it takes the place of one that is
-    /// missing.
+    /// The refusal of a reply, if it is one. The word is first, or follows a channel, with or
+    /// without a blank between them (`BS`, `K0 BS`, `K0BS`). `NA` refuses only if it stands alone:
+    /// among values it marks a missing one.
     #[must_use]
     pub fn of(reply: &Reply<'_>) -> Option<Self> {
         if reply.code == UNKNOWN {
@@ -254,8 +257,8 @@ impl Refusal {
     }
 }
 
-/// The refusals in a word; `None` for what is none. A system names the channel before each of its analyzers, and some
-/// leave out the blanks: `K0OF`, `K0BSK1NA`.
+/// The refusals in a word; `None` for other words. A system names the channel before each of its
+/// analyzers, and some omit the blanks: `K0OF`, `K0BSK1NA`.
 struct Told<'a>(&'a [u8]);
 
 impl Iterator for Told<'_> {
@@ -283,7 +286,7 @@ fn behind_channel(word: &[u8]) -> &[u8] {
     if digits == 0 { word } else { &rest[digits..] }
 }
 
-/// The words of some data: what stands between blanks, CR and LF.
+/// The words of some data, which blanks, CR and LF separate.
 pub fn words(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let words = data.split(|b| matches!(b, b' ' | b'\r' | b'\n' | b'\t'));
     words.filter(|word| !word.is_empty())
@@ -295,10 +298,10 @@ pub enum AkError {
     /// A reply without an end.
     #[error("a reply longer than {AK_REPLY_BYTES_MAX} bytes")]
     TooLong,
-    /// Bytes and bytes, and no reply.
+    /// Too many bytes without a reply.
     #[error("more than {AK_NOISE_BYTES_MAX} bytes that belong to no reply")]
     Noise,
-    /// STX and ETX, and between them no reply.
+    /// STX and ETX without a reply between them.
     #[error("what stands between STX and ETX is no reply")]
     Malformed,
 }
@@ -322,29 +325,30 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Finds the frames in a stream of bytes, however it is cut. Keeps at most [`AK_REPLY_BYTES_MAX`] of it.
+/// Finds the frames in a stream of bytes, split anywhere. Keeps at most [`AK_REPLY_BYTES_MAX`]
+/// bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Parser {
     frame: Vec<u8>,
     is_inside: bool,
-    /// The frame has been given out: the next byte begins anew.
+    /// The frame has been returned: the next byte begins a new one.
     is_whole: bool,
     begun: u64,
     noise: usize,
 }
 
 impl Parser {
-    /// Number of STX bytes so far. A frame with a number not above it began before now.
+    /// Number of STX bytes so far. A frame with a number up to it has already begun.
     #[must_use]
     pub fn begun(&self) -> u64 {
         self.begun
     }
 
-    /// Takes bytes off the front of `input` up to the end of the next frame, and gives that; none when
-    /// `input` is used up.
+    /// Removes bytes from the front of `input` up to the end of the next frame, and returns that
+    /// frame; none when `input` is used up.
     ///
     /// # Errors
-    /// When a bound is passed. Nothing behind it can be trusted.
+    /// When a bound is exceeded. Later bytes cannot be trusted.
     pub fn next<'p>(&'p mut self, input: &mut &[u8]) -> Result<Option<Frame<'p>>, AkError> {
         if std::mem::take(&mut self.is_whole) {
             self.frame.clear();
@@ -353,7 +357,7 @@ impl Parser {
             *input = rest;
             match byte {
                 STX => self.begin()?,
-                // The first byte is the filler, and may be any.
+                // The first byte is the filler, and may have any value.
                 ETX if self.is_inside && !self.frame.is_empty() => {
                     self.is_inside = false;
                     self.is_whole = true;

@@ -1,4 +1,4 @@
-//! Heartbeats in their usual spelling, parsed in one pass: they are nearly all of the traffic.
+//! Heartbeats in their usual spelling, parsed in one pass: they are most of the traffic.
 //!
 //! ```text
 //! {"flag": "ADH18", "phase": 1, "ACK": "keepAlive"}          members in any order behind the flag,
@@ -70,7 +70,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn heartbeats_are_read_as_they_are_written() {
+    fn usual_heartbeats_are_recognized() {
         for (body, reply, seq) in [
             (
                 r#"{"flag": "ADH18", "phase": 1, "ACK": "keepAlive"}"#,
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_written_otherwise_is_left_to_others() {
+    fn other_spellings_are_left_to_the_parser() {
         for body in [
             "",
             "{",

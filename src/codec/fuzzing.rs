@@ -21,11 +21,12 @@ pub struct Outcome {
     pub left: usize,
 }
 
-/// Parses `stream` like a connection that receives it in pieces of `sizes` bytes, over and over (a size of zero counts as one; no sizes mean one piece).
+/// Parses `stream` like a connection that receives it in pieces of `sizes` bytes, repeatedly (a
+/// size of zero counts as one; no sizes mean one piece).
 ///
 /// # Panics
-/// When [`decode`] breaks one of its promises: a need that is not more than the available bytes, a frame
-/// longer than the available bytes, an error that points outside.
+/// When [`decode`] violates a guarantee: a need that is not more than the available bytes, a frame
+/// longer than the available bytes, or an error with a position outside of them.
 pub fn read_in_pieces(framing: Framing, stream: &[u8], sizes: &[usize]) -> Outcome {
     let mut outcome = Outcome::default();
     let mut order = Order::Unknown;
@@ -301,8 +302,8 @@ pub fn emit_and_parse(incoming: &Incoming<'_>, order: Order) {
     }
 }
 
-/// Parses `stream` as a device's, in pieces of `sizes` bytes, over and over (zero counts as one;
-/// none mean one piece). Returns the result as `Debug` prints it.
+/// Parses `stream` as a device's, in pieces of `sizes` bytes, repeatedly (zero counts as one; none
+/// mean one piece). Returns the result as `Debug` prints it.
 #[must_use]
 pub fn ak_in_pieces(stream: &[u8], sizes: &[usize]) -> Vec<String> {
     let mut parser = ak::Parser::default();
@@ -326,7 +327,8 @@ pub fn ak_in_pieces(stream: &[u8], sizes: &[usize]) -> Vec<String> {
     found
 }
 
-/// Parses any bytes as a device's stream: every split gives the same result, and a parsed reply is parsed again when it is emitted. The first byte selects the split.
+/// Parses any bytes as a device's stream: every split gives the same result, and a parsed reply is
+/// emitted to bytes that parse to it again. The first byte selects the split.
 ///
 /// # Panics
 /// When that does not hold.

@@ -33,7 +33,8 @@ pub(super) fn parse(text: &str) -> Result<Message<'_>, DecodeError> {
     }
 }
 
-/// Checks code and word alone. An error there cannot be corrected by later bytes, so it is reported before the whole text has arrived.
+/// Checks code and word only. Later bytes cannot correct an error there, so it is reported before
+/// the whole text has arrived.
 ///
 /// # Errors
 /// When code or word are abnormal data.
@@ -104,7 +105,7 @@ fn progress<'a>(reader: &mut Reader<'a>, phase: Phase) -> Result<Progress<'a>, D
                     lost: false,
                 });
             }
-            // The attempt that came furthest is the intended one, and gives the error.
+            // The attempt with the longest valid part is the intended one, and gives the error.
             Err(error) if error.offset > furthest.offset => furthest = error,
             Err(_) => {}
         }
@@ -118,7 +119,7 @@ fn progress<'a>(reader: &mut Reader<'a>, phase: Phase) -> Result<Progress<'a>, D
 
 type Texts<'a> = Vec<Cow<'a, str>>;
 
-/// `/[…]/[…]` and nothing behind it.
+/// `/[…]/[…]` to the end of the text.
 fn two_lists<'a>(reader: &mut Reader<'a>) -> Result<(Texts<'a>, Texts<'a>), DecodeError> {
     separator(reader)?;
     let first = literal::texts(reader)?;
@@ -163,7 +164,7 @@ fn scalar_name<'n>(name: &'n Literal<'_>) -> &'n str {
     }
 }
 
-/// An element of a list as an address: strings and numbers are, nothing else.
+/// An element of a list as an address: a string or a number.
 fn address(element: Literal<'_>) -> Option<Cow<'_, str>> {
     match element {
         Literal::Text(text) => Some(text),
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_that_fail_read_a_bounded_number_of_bytes() {
+    fn failed_attempts_read_a_bounded_number_of_bytes() {
         // Two lists seem to begin within the command, with strings that never end.
         let text = |long| format!("ADH27I/keepGotIt/A/x/['x/[\"y{}/[]/[]", "z".repeat(long));
         assert!(parse(&text(SLASH_TRIED_BYTES_MAX / 4)).is_ok());
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_kind_and_place() {
+    fn errors_have_kind_and_position() {
         for (text, label, offset) in [
             ("ADH99/keepAlive", "flag", 0),
             ("ADH27/keepGotIt/AC1/None/[]/[]", "flag", 0),

@@ -1,4 +1,4 @@
-//! Bodies as they are sent: replies, and the messages themselves, for agents and tests. Emitted
+//! Bodies of sent messages: replies, and the messages themselves, for agents and tests. Emitted
 //! bytes parse to the same message.
 
 use std::io::Write;
@@ -229,7 +229,7 @@ impl<'o> Object<'o> {
         object
     }
 
-    /// A member's name, which is our own and needs no escape.
+    /// A member's name: a constant that needs no escape.
     fn name(&mut self, name: impl std::fmt::Display) {
         if !std::mem::replace(&mut self.is_empty, false) {
             self.out.push(b',');

@@ -1,4 +1,4 @@
-//! The arrows of PROTOCOL section 5, watched: a host in a task moves along them and no other way.
+//! Checks that the state of a host in a task changes only by the transitions of PROTOCOL section 5.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub struct Arrows {
 }
 
 impl Arrows {
-    /// Records the present states of a task's hosts in the store.
+    /// Records the current states of a task's hosts in the store.
     pub fn stored(&mut self, key: &TaskKey, states: &[(String, String)]) {
         for (host, word) in states {
             let state = TaskState::parse(word);
@@ -23,7 +23,7 @@ impl Arrows {
         }
     }
 
-    /// A host has become this. States passed in between may have been left out.
+    /// Records a new state of a host. Intermediate states may be missing.
     pub fn became(&mut self, key: &str, host: &str, state: TaskState) {
         let pair = (key.to_owned(), host.to_owned());
         let before = self.states.insert(pair, state).unwrap_or(state);
@@ -34,7 +34,7 @@ impl Arrows {
         }
     }
 
-    /// The store has gone back, or lost everything: it begins anew.
+    /// Resets the states: the store has lost some or all of its data.
     pub fn forget_stored(&mut self) {
         self.states.clear();
     }

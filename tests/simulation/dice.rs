@@ -1,9 +1,9 @@
-//! All the chance of a run: one seed, one stream.
+//! All random choices of a run: one seed, one stream.
 
 use anthill::rng::Rng;
 use anthill::time::Span;
 
-/// The stream, with the questions a simulation asks of it.
+/// The stream, with the choices that a simulation needs.
 #[derive(Clone, Debug)]
 pub struct Dice(Rng);
 
@@ -12,7 +12,7 @@ impl Dice {
         Self(Rng::new(seed))
     }
 
-    /// A number below `bound`, all of them alike.
+    /// A number below `bound`, uniformly.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0.part_of(Span::from_nanos(bound)).as_nanos()
     }
@@ -21,7 +21,7 @@ impl Dice {
         self.below(u64::MAX)
     }
 
-    /// A place in a list of so many.
+    /// An index of a list of this length.
     pub fn place(&mut self, len: usize) -> usize {
         self.below(len as u64) as usize
     }

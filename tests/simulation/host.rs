@@ -1,5 +1,5 @@
-//! The hosts: real agents over a disk that loses what was not synced, and plain ones as old clients are, which
-//! answer by a frame and are silent while they work.
+//! The hosts: real agents over a disk that loses unsynced data, and plain hosts like old clients,
+//! which answer by a frame and are silent while they work.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -63,14 +63,14 @@ impl Disk {
     }
 }
 
-/// One of ours.
+/// A host with an agent.
 pub struct Agent {
     core: Option<Core>,
     disk: Disk,
     id: Option<String>,
     push: bool,
     boots: u64,
-    /// The command under way, and when it ends.
+    /// The running command, and its end.
     job: Option<(Instant, String)>,
 }
 
@@ -82,17 +82,17 @@ const SLEEP: Span = Span::from_secs(5);
 pub struct Plain {
     running: bool,
     next_beat: Instant,
-    /// Datagrams that wait in its socket while it works.
+    /// Datagrams that wait in its socket.
     waiting: VecDeque<String>,
-    /// The book under way, if there is one.
+    /// The book in progress, if there is one.
     book: Option<Book>,
-    /// A command runs until then.
+    /// End of the running command.
     runs: Option<Instant>,
-    /// It sleeps until then.
+    /// End of its sleep.
     sleeps: Option<Instant>,
 }
 
-/// A task that an old client works off.
+/// A task in progress at an old client.
 #[derive(Debug)]
 struct Book {
     key: String,
@@ -117,10 +117,10 @@ pub struct Host {
     link: Option<u64>,
     /// Time at which connecting succeeds or fails.
     connecting: Option<(Instant, Option<u64>)>,
-    /// Time of its start, or of a plain one's next attempt to connect.
+    /// Time of its start, or of a plain host's next attempt to connect.
     pub wakes: Option<Instant>,
     next_port: u16,
-    /// Its own wall clock, against the true one.
+    /// Offset of its own wall clock.
     pub wall_ms: i64,
 }
 
@@ -133,7 +133,7 @@ pub struct Around<'a> {
     pub store: &'a Shared,
     /// The server's machine accepts connections.
     pub listening: bool,
-    /// Commands run so far: where, and what.
+    /// Commands run so far: host and command.
     pub ran: &'a mut std::collections::BTreeSet<(usize, String)>,
 }
 
@@ -217,7 +217,7 @@ impl Host {
         soonest([comes, connecting, own, self.wakes])
     }
 
-    /// Does what is due.
+    /// Runs due actions.
     pub fn step(&mut self, around: &mut Around<'_>) {
         if self.wakes.is_some_and(|at| at <= around.now) {
             self.wakes = None;
@@ -258,7 +258,7 @@ impl Host {
         }
     }
 
-    /// It starts; or, a plain one that runs, connects again.
+    /// Starts the host; a running plain host connects again.
     fn wake(&mut self, around: &mut Around<'_>) {
         let at = self.moment(around.now);
         match &mut self.kind {
@@ -352,7 +352,7 @@ impl Host {
         }
     }
 
-    /// Lets go of its connection, with that as its last word if there is one.
+    /// Drops its connection, after `word` if there is one.
     fn leave(&mut self, word: Option<Chunk>, around: &mut Around<'_>) {
         let half = self.connecting.take().and_then(|(_, link)| link);
         for id in self.link.take().into_iter().chain(half) {
@@ -366,7 +366,7 @@ impl Host {
         }
     }
 
-    /// It is killed; with `silent` its machine is, which says nothing to anybody.
+    /// Kills the host; with `silent` its machine, which sends nothing.
     pub fn crash(&mut self, silent: bool, around: &mut Around<'_>) {
         let word = match around.dice.one_in(2) {
             true => Chunk::Fin,
@@ -377,7 +377,7 @@ impl Host {
             Kind::Agent(agent) => {
                 agent.core = None;
                 agent.job = None;
-                // Killed or without power: what was not synced may be gone.
+                // Killed or without power: unsynced data may be lost.
                 agent.disk.crash(around.dice);
             }
             Kind::Plain(plain) => *plain = Plain::default(),
@@ -398,7 +398,7 @@ impl Host {
         }
     }
 
-    /// A datagram has come.
+    /// Handles a datagram.
     pub fn datagram(&mut self, from: SocketAddr, bytes: &[u8], around: &mut Around<'_>) {
         let at = self.moment(around.now);
         match &mut self.kind {
@@ -443,7 +443,7 @@ impl Host {
         self.carry_out(fx, around);
     }
 
-    /// Carries an agent's effects out, in order.
+    /// Applies an agent's effects in order.
     fn carry_out(&mut self, effects: Vec<Effect>, around: &mut Around<'_>) {
         let mut more = Vec::new();
         for effect in effects {
@@ -509,7 +509,7 @@ impl Host {
         }
     }
 
-    /// A plain host says something, and wants nothing back.
+    /// Sends a message of a plain host without a request for a reply.
     fn say(&mut self, message: Message<'_>, around: &mut Around<'_>) {
         let mut bytes = Vec::new();
         let ask = ReplyRequest::default();
@@ -522,7 +522,7 @@ impl Host {
         self.send(bytes, around);
     }
 
-    /// An old client: one thing after the other, and no beat while a command runs.
+    /// Runs an old client: one action after the other, and no heartbeat while a command runs.
     fn step_plain(&mut self, around: &mut Around<'_>) {
         let Kind::Plain(plain) = &mut self.kind else {
             return;
@@ -578,8 +578,8 @@ impl Host {
         }
     }
 
-    /// A command of an old client has ended. Phase 2, which waited for the lock, a heartbeat and phase 3 leave at once;
-    /// without a connection they are gone.
+    /// Ends a command of an old client. Phase 2, which waited for the lock, a heartbeat and phase 3
+    /// are sent at once; without a connection they are lost.
     fn command_ends(&mut self, around: &mut Around<'_>) {
         let Kind::Plain(plain) = &mut self.kind else {
             return;
@@ -604,7 +604,7 @@ impl Host {
     }
 
     /// Reason for not being at rest, if any.
-    pub fn unrest(&self) -> Option<String> {
+    pub fn pending_work(&self) -> Option<String> {
         match &self.kind {
             Kind::Agent(agent) => match &agent.core {
                 None => Some("does not run".to_owned()),
@@ -646,7 +646,7 @@ fn progress(
     }
 }
 
-/// Time for which a host stays away.
+/// Random time for which a host is stopped.
 pub fn pause(dice: &mut Dice) -> Span {
     match dice.below(3) {
         0 => dice.ms(200, 2_000),

@@ -1,5 +1,4 @@
-//! The ledger: inputs and effects, seen from outside the core, and the checks of their
-//! consequences.
+//! The ledger: records inputs and effects from outside the core, and checks their consequences.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -21,17 +20,17 @@ use crate::sequence::{self, Sequences};
 use crate::server::TIMEOUT;
 use crate::store::Loss;
 
-/// A connection, as far as its messages tell.
+/// A connection, as its messages show it.
 #[derive(Debug)]
 struct Session {
     peer: SocketAddr,
-    /// The host it speaks for.
+    /// Its host.
     host: Option<String>,
-    /// It named itself.
+    /// The host sent a hello.
     identified: bool,
     /// Time of its last message; before the first, of its opening.
     last: Instant,
-    /// The message that is being handed in.
+    /// The message that is being passed in.
     said: Option<Said>,
     /// Its place in the sequence of an old client's work.
     sequence: Option<sequence::Said>,
@@ -51,7 +50,7 @@ enum Said {
     Other,
 }
 
-/// The content that the store must hold after the acknowledgement.
+/// Content of the store after an acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     /// These commands are among those done.
@@ -79,31 +78,31 @@ impl Acked {
     }
 }
 
-/// Result of a request to send a task.
+/// Result of a dispatch request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fate {
     /// Not answered yet.
     Asked,
-    /// Stored, and so told.
+    /// Stored and confirmed.
     Stored {
         at: Instant,
         hosts: Vec<String>,
         /// It had ended when the store came back empty: only what is open is written again.
         may_be_gone: bool,
     },
-    /// Not stored, and so told.
+    /// Refused.
     Refused,
     /// Unknown to every observer.
     Unknown,
 }
 
-/// Something the store lost, and that the server has not yet mended.
+/// A data loss of the store that the server has not repaired yet.
 #[derive(Clone, Copy, Debug)]
 struct Hole {
     at: Instant,
     /// From when on acknowledged things were lost by it, and are to be written again.
     from: Instant,
-    /// The store has come up since.
+    /// The store has been available since.
     is_up: bool,
 }
 
@@ -124,7 +123,7 @@ enum Kept {
     WrittenAgain,
 }
 
-/// All that is known of a run.
+/// All records of a run.
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub now: Instant,
@@ -138,7 +137,7 @@ pub struct Ledger {
     inherited: BTreeSet<String>,
     /// Start of this server: it does not know earlier acknowledgements.
     born: Instant,
-    /// There is a server.
+    /// A server is running.
     lives: bool,
     /// Time at which it reported the store as unavailable, until it is back.
     away_since: Option<Instant>,
@@ -146,7 +145,7 @@ pub struct Ledger {
     /// has written them.
     on_disk: Option<Instant>,
     copy: Kept,
-    /// The store is up, as far as the server knows.
+    /// The server knows the store as available.
     is_up: bool,
     /// Time of this server's first connection to the store.
     up_since: Option<Instant>,
@@ -162,25 +161,25 @@ pub struct Ledger {
     /// Datagrams to be sent.
     pub datagrams: Vec<(SocketAddr, String)>,
     pub counts: BTreeMap<&'static str, u64>,
-    /// Log of the run, for the reader of a failure.
+    /// Log of the run, for analysing a failure.
     pub lines: Vec<String>,
     digest: DefaultHasher,
 }
 
 impl Ledger {
-    /// Notes something: part of the run's digest, and of what is shown of a failure.
+    /// Records a line, for the digest and for a failure report.
     pub fn log(&mut self, text: fmt::Arguments<'_>) {
         let line = format!("{:>10.3} {text}", self.now.as_nanos() as f64 / 1e9);
         self.digest.write(line.as_bytes());
         self.lines.push(line);
     }
 
-    /// A number that two runs of one seed have in common.
+    /// Digest: equal for two runs of one seed.
     pub fn digest(&self) -> u64 {
         self.digest.finish()
     }
 
-    /// An old client has run a command.
+    /// Records that an old client has run a command.
     pub fn ran(&mut self, host: &str, command: &str) {
         self.count("commands run by old clients");
         self.log(format_args!("{host} has run {command}"));
@@ -192,7 +191,7 @@ impl Ledger {
         }
     }
 
-    /// A datagram is sent to a host.
+    /// Records a datagram to a host.
     pub fn sends(&mut self, to: SocketAddr, text: String) {
         let wrong = self.sequences.sends(to, &text, self.now);
         assert_eq!(wrong, None, "an old client is busy");
@@ -203,7 +202,7 @@ impl Ledger {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// The server is gone, and what it knew with it.
+    /// Records the end of the server and the loss of its memory.
     pub fn server_died(&mut self) {
         self.lives = false;
         self.on_disk = self.left_on_disk();
@@ -268,7 +267,7 @@ impl Ledger {
         };
     }
 
-    /// Another server is started.
+    /// Records the start of a server.
     pub fn server_born(&mut self) {
         self.born = self.now;
         self.lives = true;
@@ -321,7 +320,7 @@ impl Ledger {
         });
     }
 
-    /// Records a request that a task be sent.
+    /// Records a dispatch request.
     pub fn asked(&mut self, requester: u64, key: &str) {
         self.requesters.insert(requester, key.to_owned());
         self.fates.insert(key.to_owned(), Fate::Asked);
@@ -352,7 +351,7 @@ impl Ledger {
         }
     }
 
-    /// A message is about to be handed in.
+    /// Records a message before it is passed in.
     pub fn comes(&mut self, conn: ConnId, incoming: &Incoming<'_>) {
         let (seq, flag) = (incoming.ask.seq, incoming.message.flag());
         let said = match &incoming.message {
@@ -420,7 +419,7 @@ impl Ledger {
         }
     }
 
-    /// Raw bytes count as messages.
+    /// Records raw bytes, which count as messages.
     pub fn heard(&mut self, now: Instant, conn: ConnId) {
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.last = now;
@@ -483,13 +482,13 @@ impl Ledger {
         }
     }
 
-    /// The open connections that speak for a host.
+    /// The open connections of a host.
     fn bound<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (&'a ConnId, &'a Session)> {
         let sessions = self.sessions.iter();
         sessions.filter(move |(_, session)| session.host.as_deref() == Some(host))
     }
 
-    /// The core wants something done.
+    /// Records an effect of the core.
     pub fn effect(&mut self, now: Instant, effect: &Effect) {
         match effect {
             Effect::Close { conn } => {
@@ -583,7 +582,7 @@ impl Ledger {
         }
     }
 
-    /// A connection is closed by the server.
+    /// Records a connection that the server closes.
     fn closed(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.remove(&conn) else {
             panic!("{conn:?} is closed after its end");
@@ -627,7 +626,8 @@ impl Ledger {
         }
     }
 
-    /// A host may go offline only if it has no connection, and has been silent where that is the reason.
+    /// Checks an offline event: the host has no connection, or has been silent if that is the
+    /// reason.
     fn offline(&mut self, host: &str, reason: Reason) {
         self.count(reason.as_str());
         let before = self.told.insert(host.to_owned(), false);

@@ -1,6 +1,6 @@
-//! The simulation: the real core, codec, store thread's logic and agents, joined by a network and a store that do
-//! everything wrong that such things do. Time is an argument and all chance comes from one seed, so a
-//! failure is one number.
+//! The simulation: the real core, codec, store thread logic and agents, joined by a network and a
+//! store with all kinds of faults. Time is an argument and all random choices come from one seed,
+//! so one number reproduces a failure.
 //!
 //! ```text
 //!   agents ──┐                                     ┌── slow, hung, dead, read-only, lost_data
@@ -9,8 +9,8 @@
 //!   crash, lose what was not synced    killed, stopped, its clock a day off
 //! ```
 //!
-//! A run fails everything for a minute and a half of its own time, then nothing, until all has come to rest; checkers
-//! watch all along (`ledger.rs`) and at the end (`world.rs`).
+//! A run injects faults for a minute and a half of its own time, then none until all parts have
+//! come to rest. Checkers watch all the time (`ledger.rs`) and at the end (`world.rs`).
 //!
 //! ```text
 //!   cargo test --test simulation                                       a fixed set of seeds
@@ -91,7 +91,7 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-/// The seeds that are asked for, and until when.
+/// The requested seeds, and the end of the run.
 fn asked() -> (Box<dyn Iterator<Item = u64>>, Option<Duration>) {
     let seed = number("ANTHILL_SEED");
     if let Some(seconds) = number("ANTHILL_SIM_SECONDS") {

@@ -45,7 +45,7 @@ pub struct World {
     /// The host that has left for good, if there is one.
     gone: Option<usize>,
     /// The host that returns while the store hangs.
-    flickers: Option<usize>,
+    returning: Option<usize>,
     wall: Arc<AtomicU64>,
     spool: tempfile::TempDir,
     processes: u64,
@@ -125,7 +125,7 @@ impl World {
             ledger: Ledger::default(),
             ran: BTreeSet::new(),
             gone: None,
-            flickers: None,
+            returning: None,
             wall: Arc::new(AtomicU64::new(WALL)),
             spool: spool.expect("a directory"),
             processes: 0,
@@ -136,7 +136,7 @@ impl World {
             steps: 0,
             dice: dice.clone(),
         };
-        world.people();
+        world.create_hosts();
         if world.dice.one_in(2) {
             let at = start + world.dice.ms(60_000, STORM.as_millis());
             let plan = match world.dice.one_in(2) {
@@ -150,7 +150,7 @@ impl World {
 
     /// Creates agents with and without ids, behind one address or their own, and plain hosts, some
     /// of which share an address.
-    fn people(&mut self) {
+    fn create_hosts(&mut self) {
         let agents = 3 + self.dice.place(6);
         let plain = 2 + self.dice.place(3);
         for number in 0..agents + plain {
@@ -181,11 +181,11 @@ impl World {
     /// Runs the whole simulation.
     pub fn run(&mut self) {
         self.pass_until(self.now + STORM);
-        self.heal();
+        self.end_faults();
         let end = self.now + REST;
         loop {
             self.pass_until(self.now + Span::from_secs(10));
-            match self.unrest() {
+            match self.pending_work() {
                 None => break,
                 Some(why) => assert!(self.now < end, "it does not come to rest: {why}"),
             }
@@ -205,7 +205,7 @@ impl World {
             self.pass_until(self.now + pause);
         }
         let end = self.now + REST;
-        while let Some(why) = self.unrest() {
+        while let Some(why) = self.pending_work() {
             assert!(self.now < end, "it does not come to rest: {why}");
             self.pass_until(self.now + Span::from_secs(10));
         }
@@ -313,11 +313,11 @@ impl World {
             }
         }
         self.step_server();
-        if let Some(place) = self.flickers {
+        if let Some(place) = self.returning {
             self.hang_for(place);
         }
         self.deliver();
-        self.answer_for_nobody();
+        self.reset_orphans();
         self.network.tidy();
     }
 
@@ -375,7 +375,7 @@ impl World {
     }
 
     /// Answers data for an end that no longer exists with a reset, if its machine is alive.
-    fn answer_for_nobody(&mut self) {
+    fn reset_orphans(&mut self) {
         let now = self.now;
         let ids: Vec<u64> = self.network.links.keys().copied().collect();
         for id in ids {
@@ -420,7 +420,7 @@ impl World {
                 }
             }
             Plan::Vanish => {
-                if let Some(place) = self.lonely() {
+                if let Some(place) = self.pick_unique_host() {
                     let silent = self.dice.one_in(2);
                     self.leave(place, silent);
                 }
@@ -428,7 +428,7 @@ impl World {
             Plan::Flicker => self.flicker(),
             Plan::Return(place) => {
                 self.hosts[place].wakes = Some(self.now);
-                self.flickers = Some(place);
+                self.returning = Some(place);
             }
             Plan::Leave(place) => self.leave(place, false),
             Plan::Fault if self.calm => {}
@@ -441,7 +441,7 @@ impl World {
     }
 
     /// Picks a random host. Returns none if it shares its name with another host.
-    fn lonely(&mut self) -> Option<usize> {
+    fn pick_unique_host(&mut self) -> Option<usize> {
         let place = self.dice.place(self.hosts.len());
         let name = &self.hosts[place].name;
         let namesakes = self.hosts.iter().filter(|host| host.name == *name);
@@ -451,7 +451,7 @@ impl World {
     /// Removes a host for good.
     fn leave(&mut self, place: usize, silent: bool) {
         let name = self.hosts[place].name.clone();
-        self.ledger.log(format_args!("{name} goes for good"));
+        self.ledger.log(format_args!("{name} leaves for good"));
         self.hosts[place].crash(silent, &mut around_hosts!(self));
         self.hosts[place].wakes = None;
         self.gone = Some(place);
@@ -460,7 +460,9 @@ impl World {
     /// Removes a host, lets it return while the store hangs, and removes it for good. Its online
     /// operation lies in a dropped connection, and is executed long after the host went offline.
     fn flicker(&mut self) {
-        let Some(place) = self.lonely() else { return };
+        let Some(place) = self.pick_unique_host() else {
+            return;
+        };
         self.hosts[place].crash(false, &mut around_hosts!(self));
         self.hosts[place].wakes = None;
         let back = self.now + Span::from_secs(3);
@@ -477,7 +479,7 @@ impl World {
         if !view.is_some_and(|view| view.online) {
             return;
         }
-        self.flickers = None;
+        self.returning = None;
         let mut store = self.store.get();
         if store.mood != Mood::Well || self.calm {
             return;
@@ -568,12 +570,12 @@ impl World {
                 let span = pause(&mut self.dice);
                 if let Some(server) = &mut self.server {
                     self.ledger
-                        .log(format_args!("the server stands still for {span:?}"));
+                        .log(format_args!("the server is stopped for {span:?}"));
                     self.ledger.count("server stopped");
                     server.stopped_until = self.now + span;
                 }
             }
-            11..15 => self.spoil_store(),
+            11..15 => self.break_store(),
             15 => self.step_clocks(),
             16..18 => {
                 let slow = [1, 20, 200, 1_500][self.dice.place(4)];
@@ -640,15 +642,15 @@ impl World {
         for place in 0..self.hosts.len() {
             if all || place == one {
                 self.network.cut_off(place, until);
-                self.give_up_on(place, until);
+                self.end_retries(place, until);
             }
         }
     }
 
     /// Ends connections that are cut off for longer than a kernel retries.
-    fn give_up_on(&mut self, place: usize, until: Instant) {
-        let tired = self.now + GIVES_UP;
-        if until <= tired {
+    fn end_retries(&mut self, place: usize, until: Instant) {
+        let retries_end = self.now + GIVES_UP;
+        if until <= retries_end {
             return;
         }
         for link in self
@@ -657,16 +659,16 @@ impl World {
             .values_mut()
             .filter(|link| link.host == place)
         {
-            link.host_gives_up = Some(tired + GIVES_UP);
+            link.host_gives_up = Some(retries_end + GIVES_UP);
             let (server, host) = (self.dice.one_in(2), self.dice.one_in(2));
             if server {
                 link.up.chunks.clear();
-                link.up.chunks.push_back((tired, Chunk::Dead));
+                link.up.chunks.push_back((retries_end, Chunk::Dead));
                 link.up.is_hole = true;
             }
             if host {
                 link.down.chunks.clear();
-                link.down.chunks.push_back((tired, Chunk::Dead));
+                link.down.chunks.push_back((retries_end, Chunk::Dead));
                 link.down.is_hole = true;
             }
         }
@@ -687,7 +689,7 @@ impl World {
         self.hosts[place].wakes = Some(self.now + pause(&mut self.dice));
     }
 
-    fn spoil_store(&mut self) {
+    fn break_store(&mut self) {
         let mood = self.store.get().mood;
         if mood != Mood::Well {
             return;
@@ -695,7 +697,7 @@ impl World {
         let at = self.now + pause(&mut self.dice);
         let what = self.dice.below(8);
         self.ledger
-            .log(format_args!("the store is spoilt, {what}, until {at:?}"));
+            .log(format_args!("the store breaks, {what}, until {at:?}"));
         let mut store = self.store.get();
         match what {
             0..3 => {
@@ -765,7 +767,7 @@ impl World {
     }
 
     /// Ends all faults.
-    fn heal(&mut self) {
+    fn end_faults(&mut self) {
         self.calm = true;
         self.ledger.log(format_args!("the faults stop"));
         (
@@ -791,7 +793,7 @@ impl World {
     }
 
     /// Reason why the world is not at rest yet.
-    fn unrest(&mut self) -> Option<String> {
+    fn pending_work(&mut self) -> Option<String> {
         let server = self.server.as_ref()?;
         if !server.is_drained() {
             return Some(format!("not drained: {:?}", server.core.stats()));
@@ -802,7 +804,7 @@ impl World {
             .iter()
             .filter(|host| gone.as_ref() != Some(&host.name))
         {
-            if let Some(why) = host.unrest() {
+            if let Some(why) = host.pending_work() {
                 return Some(format!("{} {why}", host.name));
             }
         }
@@ -828,8 +830,8 @@ impl World {
     /// again.
     fn unknown_host(&self) -> Option<String> {
         let mut store = self.store.get();
-        let lives = |host: &&Host| host.is_agent() && self.gone != Some(host.place);
-        self.hosts.iter().filter(lives).find_map(|host| {
+        let is_checked = |host: &&Host| host.is_agent() && self.gone != Some(host.place);
+        self.hosts.iter().filter(is_checked).find_map(|host| {
             let id = HostId::checked(&host.name).expect("an id");
             let info = store.set(&schema::system_info(&id));
             (info != [host.name.as_str()]).then(|| format!("{} is {info:?}", host.name))

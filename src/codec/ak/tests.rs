@@ -1,4 +1,4 @@
-//! Golden bytes, and what must hold of all bytes.
+//! Golden bytes, and properties for all bytes.
 
 use super::*;
 use crate::codec::fuzzing::ak_in_pieces;
@@ -8,7 +8,7 @@ fn code(text: &str) -> Code {
     Code::parse(text).unwrap()
 }
 
-/// The replies in `stream`, which comes as one piece.
+/// The replies in `stream`, which is parsed in one piece.
 fn replies(stream: &[u8]) -> Vec<(String, u8, String)> {
     let mut parser = Parser::default();
     let mut found = Vec::new();
@@ -38,7 +38,7 @@ fn the_request_for_astz_on_channel_0_is_these_bytes() {
 }
 
 #[test]
-fn the_reply_to_it_is_read_from_these_bytes() {
+fn replies_are_read_from_golden_bytes() {
     let golden = [
         0x02, 0x20, 0x41, 0x53, 0x54, 0x5A, 0x20, 0x30, 0x20, 0x53, 0x52, 0x45, 0x4D, 0x20, 0x53,
         0x54, 0x42, 0x59, 0x03,
@@ -68,7 +68,7 @@ fn the_filler_may_be_any_byte_but_stx() {
 }
 
 #[test]
-fn what_is_no_reply_is_said_to_be_none() {
+fn invalid_replies_are_errors() {
     for frame in [
         "", " ", " ASTZ", " ASTZ ", " ASTZ x", " ASTZ10", " ASTZ 0x", " AST 0 1", "ASTZ 0",
     ] {
@@ -94,7 +94,7 @@ fn endless_replies_and_noise_are_errors() {
 }
 
 #[test]
-fn a_frame_knows_whether_it_began_before_something() {
+fn frames_are_numbered_by_their_stx() {
     let mut parser = Parser::default();
     assert_eq!(parser.next(&mut &b"\x02 AST"[..]), Ok(None));
     let before = parser.begun();
@@ -160,13 +160,13 @@ fn a_leading_word_refuses_but_na_does_not() {
     }
 }
 
-/// What stands between the ends of a telegram, as a reply.
+/// The bytes between the marks, as a reply.
 fn telegram(bytes: &[u8]) -> Option<Reply<'_>> {
     Frame { bytes, begun: 1 }.reply().ok()
 }
 
 #[test]
-fn a_refusal_may_be_glued_to_what_is_before_it() {
+fn a_refusal_needs_no_blank_before_it() {
     for (bytes, status) in [
         (" ASTZ 0BS", Some(0)),
         (" ASTZ 3K0BS", Some(3)),

@@ -1,4 +1,4 @@
-//! Bounds of a body: lengths, members, depth, and bodies made to take long.
+//! Bounds of a body: lengths, members, depth, and bodies that are slow to parse.
 
 use super::super::fuzzing::read_in_pieces;
 use super::super::message::{Answer, Incoming, Message, ReplyRequest, ResultCode};
@@ -45,7 +45,7 @@ fn a_length_is_judged_from_the_header_alone() {
             refused(-2, 65_535),
             Order::Little,
         ),
-        // The limit is for the reading chosen; it does not choose.
+        // The limit applies to the selected byte order; it does not select it.
         (auto, 100, [0, 0, 0, 101], refused(101, 100), Order::Big),
         (auto, 100, [101, 0, 0, 0], refused(101, 100), Order::Little),
         (auto, 1 << 20, [0, 0, 1, 0], Ok(260), Order::Big),
@@ -100,7 +100,7 @@ fn the_largest_frame_is_read_and_emitted() {
 fn counted_characters_respect_the_frame_limit() {
     let head = "ADH27I/keepGotIt/";
     let of = |ants: usize| format!("{head}{}/None/[]/[]", "蚁".repeat(ants));
-    // As long as a frame may be: 21,839 characters of three bytes beside the others.
+    // The longest possible frame: 21,839 characters of three bytes beside the others.
     let ants = (FRAME_BYTES_MAX - of(0).len()) / 3;
     let fits = of(ants);
     let characters = fits.chars().count();
@@ -112,7 +112,7 @@ fn counted_characters_respect_the_frame_limit() {
     let characters = above.chars().count();
     let error = step(&frame(characters, above.as_bytes())).unwrap_err();
     assert_eq!(error.kind.label(), "length");
-    // And that is said as soon as it is certain, not when the last of it is there.
+    // The error is reported as soon as it is certain, before the last byte.
     let outcome = read_in_pieces(AUTO, &frame(60_000, above.as_bytes()), &[1000]);
     assert_eq!(outcome.error.unwrap().kind.label(), "length");
 }
@@ -122,7 +122,7 @@ fn characters_are_requested_in_few_steps() {
     let text = "ADH56/keepRogerThat/{'hostname': '蚂蚁'}";
     let whole = frame(text.chars().count(), text.as_bytes());
     let counted = text.chars().count();
-    // Four bytes short of the end: the second ant has all of its bytes, two more are missing.
+    // Four bytes before the end: the second ant has all of its bytes, two more are missing.
     assert_eq!(step(&whole[..4 + counted - 1]), Ok(Step::Need(4 + counted)));
     assert_eq!(step(&whole[..4 + counted]), Ok(Step::Need(whole.len())));
     assert!(matches!(step(&whole), Ok(Step::Got { used, .. }) if used == whole.len()));
@@ -391,7 +391,7 @@ fn a_wrong_member_is_pointed_at() {
 }
 
 #[test]
-fn members_may_come_in_any_shape_that_is_allowed() {
+fn members_are_accepted_in_every_allowed_form() {
     for body in [
         r#"{"identifier":"ADH18","kp":"keepAlive"}"#,
         r#"{"flag":"ADH18","identifier":"\u0041DH18","ACK":"keepAlive","kp":"keepAlive"}"#,
@@ -414,7 +414,7 @@ fn members_may_come_in_any_shape_that_is_allowed() {
 }
 
 #[test]
-fn what_an_error_quotes_is_short() {
+fn quotes_in_errors_are_short() {
     let long = "x".repeat(60_000);
     for body in [
         format!(r#"{{"flag":"{long}"}}"#),
@@ -429,10 +429,9 @@ fn what_an_error_quotes_is_short() {
     }
 }
 
-/// Bodies as large as they come, made so that a reading which looks twice at what it has seen
-/// would take minutes.
+/// The largest bodies, made so that a parser which reads bytes repeatedly would take minutes.
 #[test]
-fn hostile_frames_are_read_in_one_go() {
+fn hostile_frames_are_read_in_one_pass() {
     let fill = |head: &str, piece: &str, tail: &str| {
         let times = (FRAME_BYTES_MAX - head.len() - tail.len()) / piece.len();
         format!("{head}{}{tail}", piece.repeat(times))

@@ -1,7 +1,7 @@
-//! Golden bytes, and what must hold for each of them however it is cut or damaged.
+//! Golden bytes, and properties of each when it is split or damaged.
 //!
-//! They are in `tests/vectors/frames.txt`, with what they mean; the older part of them was captured
-//! from the older Python client.
+//! They are in `tests/vectors/frames.txt`, with their meaning. The older ones were captured from
+//! the older Python client.
 
 use super::super::fuzzing::{self, read_in_pieces};
 use super::super::*;
@@ -50,7 +50,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 #[test]
-fn golden_bytes_mean_what_they_say() {
+fn golden_bytes_have_their_meaning() {
     for case in golden() {
         let (mut order, mut rest) = (Order::Unknown, &case.stream[..]);
         let mut messages = Vec::new();
@@ -73,7 +73,7 @@ fn golden_bytes_mean_what_they_say() {
 }
 
 #[test]
-fn golden_bytes_come_to_the_same_however_they_are_cut() {
+fn any_split_of_golden_bytes_is_equal() {
     for case in golden() {
         let whole = read_in_pieces(AUTO, &case.stream, &[]);
         let length = case.stream.len();
@@ -96,7 +96,7 @@ fn golden_bytes_come_to_the_same_however_they_are_cut() {
 }
 
 #[test]
-fn no_need_is_more_than_suffices_and_an_error_stays() {
+fn needs_are_minimal_and_errors_are_final() {
     for case in golden() {
         let mut said = None;
         let total = match step(&case.stream) {

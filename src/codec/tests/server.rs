@@ -33,7 +33,7 @@ fn push_command(text: &str, cid: &str) -> FromServer<'static> {
 
 const CID: &str = "00112233445566778899aabbccddeeff";
 
-/// Each body as it is emitted, and what it says.
+/// Each emitted body, with its meaning.
 fn golden() -> Vec<(String, FromServer<'static>)> {
     let reply = |flag, seq, word| FromServer::Reply(Reply { flag, seq, word });
     let book = Word::Book {
@@ -81,7 +81,7 @@ fn golden() -> Vec<(String, FromServer<'static>)> {
 }
 
 #[test]
-fn golden_bytes_say_what_they_say_and_are_emitted_so() {
+fn golden_bytes_are_parsed_and_emitted() {
     for (body, wanted) in golden() {
         assert_eq!(said(&body).as_ref(), Ok(&wanted), "{body}");
         for (order, header) in [
@@ -117,7 +117,7 @@ fn cut_or_damaged_server_frames_are_handled() {
 }
 
 #[test]
-fn members_that_nobody_knows_are_passed_over() {
+fn unknown_members_are_skipped() {
     let body = r#"{"tasks":7,"x":[{}],"flag":"ADH33","ACK":"keepGotIt","n":1,"mac":"00"}"#;
     let got_it = FromServer::Reply(Reply {
         flag: Flag::Answer,
@@ -234,7 +234,7 @@ fn a_wrong_member_of_a_server_is_pointed_at() {
 }
 
 #[test]
-fn what_does_not_fit_a_frame_is_refused_or_taken_back() {
+fn oversized_messages_are_refused_or_removed() {
     let mut out = b"before".to_vec();
     let commands: Vec<_> = (0..9_000).map(|n| (format!("{n:04}"), 1.0)).collect();
     let word = Word::Book {

@@ -1,4 +1,4 @@
-//! A task comes in, is stored, and goes out.
+//! A task is requested, stored and sent.
 
 use super::*;
 use crate::limits::{BOOKS_BYTES_MAX, DISPATCHES_WAITING_MAX, TASKS_MAX};
@@ -318,7 +318,7 @@ fn ten_thousand_hosts_are_sent_to_a_budget_a_turn() {
 }
 
 #[test]
-fn who_was_sent_a_task_owes_an_answer_until_it_answers() {
+fn a_sent_task_is_awaited_until_its_answer() {
     let mut world = World::new();
     let asked = world.plain("10.0.0.1");
     let other = world.plain("10.0.0.2");

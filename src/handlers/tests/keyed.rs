@@ -1,4 +1,4 @@
-//! Ids that belong to a key, and plain hosts that want them.
+//! Ids that belong to a key, and plain hosts that claim them.
 
 use super::*;
 use crate::codec::message::KeyedHello;
@@ -25,14 +25,14 @@ fn keyed(mut world: World) -> World {
     world
 }
 
-/// A server with keys whose store is up.
+/// A server with keys and an available store.
 fn world() -> World {
     let mut world = keyed(World::starting(Model::default()));
     world.come_up(true);
     world
 }
 
-/// The same server, started again.
+/// The same server after a restart.
 fn restarted(world: World) -> World {
     keyed(World::starting(world.store))
 }

@@ -1,4 +1,4 @@
-//! Requests with many hosts, of which a step handles only some.
+//! Requests with many hosts, of which a step handles a part.
 
 use super::*;
 use crate::handlers::tasks::table::Room;
@@ -7,7 +7,7 @@ use crate::limits::{HOSTS_PER_OP_MAX, HOSTS_PER_STEP_MAX};
 const MANY: usize = 3 * HOSTS_PER_STEP_MAX;
 const STEP: usize = 50;
 
-/// Names in the reverse of their order, the first once more at the end.
+/// Names in reverse order, with the first repeated at the end.
 fn names() -> Vec<String> {
     let mut names: Vec<String> = (0..MANY).rev().map(|n| format!("h-{n:04}")).collect();
     names.push(names[0].clone());
@@ -15,7 +15,7 @@ fn names() -> Vec<String> {
 }
 
 impl World {
-    /// Asks for something with many hosts, and leaves it where its first step has brought it.
+    /// Sends a request with many hosts, and runs its first step only.
     fn ask_much(&mut self, ask: request::Request) -> u64 {
         self.next += 1;
         let requester = u64::from(self.next);
@@ -43,7 +43,7 @@ impl World {
         steps
     }
 
-    /// Hands over what is to be stored, and the store's answers.
+    /// Passes operations to the store, and returns its answers.
     fn store_all(&mut self) {
         while let Some(batch) = self.core.pull(self.at(), 64) {
             for op in batch.ops {
@@ -141,7 +141,7 @@ fn a_host_online_during_entry_gets_the_task_once() {
     world.ask_much(ask);
     world.steps();
     world.store_all();
-    // The first by name is there already, the last is still to come.
+    // The first host is entered already, the last is not.
     let last = format!("h-{:04}", MANY - 1);
     for host in ["h-0000", &last] {
         let conn = world.open("10.0.0.7:4000");
@@ -198,7 +198,7 @@ fn lost_tasks_are_rewritten_with_all_hosts() {
 }
 
 #[test]
-fn a_wrong_name_far_behind_is_an_error_all_the_same() {
+fn a_late_wrong_name_is_an_error() {
     let mut world = World::new();
     let mut hosts = names();
     hosts.push("a b".to_owned());
@@ -335,7 +335,7 @@ fn a_task_of_many_hosts_expires_and_goes_in_steps() {
     assert_eq!(held, 0);
 }
 
-/// A start entered and resumed a task of 400,000 hosts in one turn.
+/// A start once entered and resumed a task of 400,000 hosts in one turn.
 #[test]
 fn a_large_stored_task_is_resumed_in_steps() {
     let mut before = World::new();
@@ -359,7 +359,7 @@ fn a_large_stored_task_is_resumed_in_steps() {
     assert_eq!(held, MANY);
     assert!(world.core.takes_outcomes());
 
-    // A host is back already, and one comes while the task is resumed.
+    // One host is back already, and another connects while the task is resumed.
     let early = world.open("10.0.0.1:1");
     world.hello_with(early, "h-0700", None, None, true);
     world.up = true;

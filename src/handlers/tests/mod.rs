@@ -1,4 +1,4 @@
-//! The core as conversations with times, against a model of the store.
+//! Conversations of the core with hosts, with times, against a model of the store.
 
 mod console;
 mod dispatch;
@@ -40,9 +40,9 @@ use crate::time::{Instant, Span, UnixMs};
 
 const TIMEOUT: u64 = 60_000;
 const WALL: u64 = 1_800_000_000_000;
-/// By then everything has been written once more.
+/// Time until the second sweep is over.
 const SWEEPS_MS: u64 = 5_100;
-/// By then an audit has been made.
+/// Time until an audit is over.
 const AUDITS_MS: u64 = 10_100;
 
 /// A server without sockets: the core, the model store, and the time.
@@ -61,7 +61,7 @@ struct World {
 }
 
 impl World {
-    /// A server whose store has not been reached yet.
+    /// A server whose store has not been available yet.
     fn starting(store: Model) -> Self {
         let rules = Rules {
             timeout: Span::from_millis(TIMEOUT),
@@ -102,7 +102,7 @@ impl World {
         self.come_up_as(lease_clear, false);
     }
 
-    /// The same, where the store may have lost what it had.
+    /// A new store connection; the store may have lost its data.
     fn come_up_as(&mut self, lease_clear: bool, lost_data: bool) {
         self.up = true;
         let held = self.store.held();
@@ -190,7 +190,7 @@ impl World {
         self.effects.extend(fx.list);
     }
 
-    /// Runs all that waits for the store, and what that leads to.
+    /// Runs all operations for the store, and handles their outcomes.
     fn settle(&mut self) {
         loop {
             self.finish_jobs();
@@ -209,7 +209,7 @@ impl World {
         self.send_out();
     }
 
-    /// Takes all steps that are left of requests with many hosts.
+    /// Runs all remaining steps of requests with many hosts.
     fn finish_jobs(&mut self) {
         while self.core.has_jobs() {
             let mut fx = Effects::default();
@@ -218,7 +218,7 @@ impl World {
         }
     }
 
-    /// Takes all that is to be sent to hosts.
+    /// Takes all datagrams and pushes to hosts.
     fn send_out(&mut self) {
         let mut more = true;
         while more {
@@ -313,7 +313,7 @@ impl World {
         self.send(conn, Message::Progress(progress), Some(seq))
     }
 
-    /// A report of progress that must be taken.
+    /// A report of progress, which must be accepted.
     fn report(&mut self, conn: ConnId, key: &'static str, phase: Phase, left: &[&'static str]) {
         let progress = Message::Progress(progress_of(key, phase, left));
         assert_eq!(self.send(conn, progress, None), Flow::Taken);
@@ -326,14 +326,14 @@ impl World {
         assert_eq!(self.send(conn, answer, None), Flow::Taken);
     }
 
-    /// A plain host that beats.
+    /// A plain host that sends heartbeats.
     fn plain(&mut self, ip: &str) -> ConnId {
         let conn = self.open(&format!("{ip}:4000"));
         self.beat(conn);
         conn
     }
 
-    /// Asks; the number of the requester.
+    /// Sends a request. Returns the number of the requester.
     fn ask(&mut self, ask: request::Request) -> u64 {
         self.next += 1;
         let requester = u64::from(self.next);
@@ -367,7 +367,7 @@ impl World {
         self.answer_to(requester).expect("it is answered at once")
     }
 
-    /// Sends a task with one command; what each host is, or why not.
+    /// Sends a task with one command. Returns the state of each host, or the refusal.
     fn dispatch(&mut self, key: &str, hosts: &[&str]) -> Result<Vec<String>, ErrorKind> {
         let task = self.task(key, hosts);
         match self.asked(request::Request::Dispatch(task)) {
@@ -381,7 +381,7 @@ impl World {
         }
     }
 
-    /// A task with one command for these hosts; for all if none are given.
+    /// A task with one command for these hosts, or for all.
     fn task(&mut self, key: &str, hosts: &[&str]) -> NewTask {
         self.next += 1;
         let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
@@ -422,7 +422,7 @@ impl World {
         sent.map(|(_, to, text)| format!("{to} {text}")).collect()
     }
 
-    /// Beats of all these, while time passes.
+    /// Sends heartbeats of these hosts while time passes.
     fn pass_beating(&mut self, ms: u64, conns: &[ConnId]) {
         let mut left = ms;
         while left > 0 {

@@ -1,4 +1,4 @@
-//! A store as the core sees it: it answers at once, and looks at every arrow between states.
+//! A model of the store that answers at once and checks every transition of states.
 
 use super::*;
 
@@ -16,7 +16,7 @@ pub(super) struct Model {
     pub(super) seen: BTreeMap<String, u64>,
     pub(super) tasks: BTreeMap<String, ModelTask>,
     pub(super) results: Vec<TaskResult>,
-    /// A key is of the wrong type: presence is written as far as that goes, and refused.
+    /// A key has the wrong type: presence is partly written, and refused.
     pub(super) spoilt: bool,
     /// Hosts whose end began the lifetime of a task anew, by `TaskStates`.
     pub(super) renewed: usize,

@@ -1,4 +1,4 @@
-//! A store that hangs, forgets, refuses, or goes back to an older copy of itself; and reports that wait.
+//! Stores that hang, lose data, refuse, or return to an older copy; and waiting reports.
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn a_host_back_in_an_outage_is_online_since_then() {
 }
 
 #[test]
-fn what_the_store_refused_is_written_when_it_can_be() {
+fn refused_presence_is_written_later() {
     let mut world = World::new();
     let [gone, stays] = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| {
         let conn = world.open(peer);
@@ -72,7 +72,7 @@ fn a_wait_ends_although_its_predecessor_left() {
     let conns = [7, 8, 9].map(|host| world.open(&format!("10.0.0.{host}:4000")));
     let [first, second, third] = conns;
     world.up = false;
-    // So large that it is taken only when there is no other.
+    // So large that it is accepted only without others.
     let large: &'static str = "x".repeat(REPORT_BYTES_WAITING_MAX).leak();
     let flows = conns.map(|conn| world.progress(conn, Phase::Received, &[large], 1));
     assert_eq!(flows, [Flow::Taken, Flow::Wait, Flow::Wait]);
@@ -168,7 +168,7 @@ fn a_late_claim_of_a_hung_store_is_released() {
 }
 
 #[test]
-fn a_claim_older_than_the_one_we_knew_can_be_given_up() {
+fn an_older_claim_can_be_released() {
     let mut world = World::new();
     for _ in 0..3 {
         let conn = world.open("10.0.0.7:4000");
@@ -178,7 +178,7 @@ fn a_claim_older_than_the_one_we_knew_can_be_given_up() {
     let conn = world.open("10.0.0.7:4000");
     world.beat(conn);
     world.go_away();
-    // It lost its contents, and then ran what was under way.
+    // It lost its data, and then executed the operation in flight.
     world.store.claims.insert("10.0.0.7".to_owned(), (1, true));
     world.end(conn, End::Closed);
     world.come_up(true);
@@ -186,7 +186,7 @@ fn a_claim_older_than_the_one_we_knew_can_be_given_up() {
 }
 
 #[test]
-fn who_was_never_here_is_not_back() {
+fn unknown_hosts_do_not_return() {
     let mut world = World::new();
     world.ms = 0;
     let conns: Vec<ConnId> = (0..40)

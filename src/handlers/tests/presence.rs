@@ -21,7 +21,7 @@ fn heartbeats_and_silence_decide_on_presence() {
 }
 
 #[test]
-fn every_beat_puts_the_deadline_off() {
+fn every_heartbeat_extends_the_deadline() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     for _ in 0..10 {
@@ -154,7 +154,7 @@ fn only_the_first_message_may_be_a_hello() {
 }
 
 #[test]
-fn an_id_fought_over_stays_with_the_one_who_has_it() {
+fn a_contested_id_stays_with_its_holder() {
     let mut world = World::new();
     let mut conns = Vec::new();
     for port in 0..40 {
@@ -225,7 +225,7 @@ fn work_ends_without_messages_or_a_book() {
 }
 
 #[test]
-fn another_boot_has_forgotten_its_work() {
+fn a_new_boot_has_no_work() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.hello(conn, "web-1", Some("aa"));
@@ -366,7 +366,7 @@ fn an_emptied_store_is_refilled_without_events() {
 }
 
 #[test]
-fn a_store_that_forgot_an_offline_is_told_of_it_again() {
+fn a_forgotten_offline_is_written_again() {
     let mut world = World::new();
     let conn = world.open("10.0.0.1:1");
     world.beat(conn);
@@ -391,7 +391,7 @@ fn offline_before_the_sweep_is_still_reported() {
         .collect();
     world.go_away();
     world.store = Model::default();
-    // Up, but nothing pulled yet: the walk stands at the beginning.
+    // Available, but nothing is pulled yet: the sweep is at its start.
     world.up = true;
     let _ = world.input(Input::Outcome(Outcome::Available {
         session: 2,
@@ -538,7 +538,7 @@ fn plenty_of_room_resumes_waiting_connections() {
     for &other in &others {
         assert_eq!(report(&mut world, other), Flow::Wait);
     }
-    // Those whom this lets go on say nothing, so that nothing more is settled for those behind them.
+    // Resumed connections send nothing, so no further report is settled for those after them.
     let mut left = REPORTS_WAITING_MAX / 2 + 100;
     while left > 0 {
         let ops = world.core.pull(world.at(), left.min(64)).unwrap().ops;
@@ -613,7 +613,7 @@ fn inventories_are_rewritten_after_an_outage() {
 }
 
 #[test]
-fn hosts_that_go_together_are_one_more_event() {
+fn a_mass_event_is_reported_beside_single_ones() {
     let mut world = World::new();
     let conns: Vec<ConnId> = (0..30)
         .map(|i| world.plain(&format!("10.0.0.{i}")))
@@ -632,7 +632,7 @@ fn hosts_that_go_together_are_one_more_event() {
 }
 
 #[test]
-fn a_planned_stop_keeps_presence_or_ends_it_as_told() {
+fn a_planned_stop_keeps_or_ends_presence() {
     for offline in [false, true] {
         let mut world = World::new();
         let conn = world.open("10.0.0.7:4000");
@@ -647,7 +647,7 @@ fn a_planned_stop_keeps_presence_or_ends_it_as_told() {
 }
 
 #[test]
-fn every_page_together_is_every_host_once() {
+fn the_pages_have_every_host_once() {
     let mut world = World::new();
     for i in 0..250 {
         let conn = world.open(&format!("10.0.0.{i}:1"));
@@ -666,7 +666,7 @@ fn every_page_together_is_every_host_once() {
 }
 
 #[test]
-fn shorter_rules_hold_for_those_who_are_here_already() {
+fn shorter_rules_apply_to_open_connections() {
     let mut world = World::new();
     let conn = world.open("10.0.0.7:4000");
     world.beat(conn);

@@ -1,5 +1,5 @@
-//! Any order of events: no panic, no state off its arrows (the model looks), and in the end the store
-//! holds what the core holds.
+//! Events in any order: no panic, only allowed transitions (the model checks), and in the end the
+//! store equals the core.
 
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ fn run(steps: Vec<Step>) {
             }
         }
     }
-    // All of it ends, and nothing is left behind.
+    // All connections end, and nothing is left behind.
     for conn in conns.into_iter().flatten() {
         world.end(conn, End::Closed);
     }

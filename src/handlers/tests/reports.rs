@@ -142,7 +142,7 @@ fn a_new_boot_or_a_report_ends_work_as_lost() {
 }
 
 #[test]
-fn what_is_over_when_its_time_is_over_has_expired() {
+fn unfinished_deliveries_expire() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     let lost = world.plain("10.0.0.2");
@@ -255,7 +255,7 @@ fn datagrams_count_only_for_online_hosts() {
 }
 
 #[test]
-fn a_heartbeat_by_datagram_puts_silence_off() {
+fn a_heartbeat_by_datagram_extends_the_deadline() {
     let mut world = World::new();
     world.plain("10.0.0.1");
     for _ in 0..5 {

@@ -1,8 +1,8 @@
-//! The server in the middle of a task: killed, started again, or with its store gone.
+//! Restarts and outages in the middle of a task.
 
 use super::*;
 
-/// A new core over the store that a killed server leaves behind.
+/// A new core over the store of a killed server.
 fn killed(world: World) -> World {
     let mut store = world.store;
     store.events.clear();
@@ -106,7 +106,7 @@ fn states_of_an_outage_are_written_afterwards() {
     world.pass_beating(200_000, &[conn]);
     world.come_up(true);
     assert_eq!(world.state("AC1", "10.0.0.1"), "unanswered");
-    // A store that only hung loses what lay in the connection: all is written once more.
+    // A store that only hung loses the operations of its connection: all state is written again.
     let id = HostId::checked("10.0.0.1").unwrap();
     let task = world.store.tasks.get_mut("AC1").unwrap();
     task.states.insert(id, TaskState::Sent);
@@ -130,7 +130,7 @@ fn states_are_rewritten_until_a_connection_lasts() {
     };
     let stored = |world: &World| world.store.tasks["AC1"].states[&host];
     world.come_up(true);
-    // It goes away again under what it was handed, over and over.
+    // It becomes unavailable again and again before it answers.
     for _ in 0..5 {
         world.go_away();
         forget(&mut world);
@@ -145,7 +145,7 @@ fn states_are_rewritten_until_a_connection_lasts() {
         world.pass_beating(20_000, &[conn]);
         forget(&mut world);
     }
-    // What it has taken it may lose with its last seconds.
+    // It may lose its last seconds, including confirmed states.
     for _ in 0..5 {
         world.go_away();
         world.come_up(true);
@@ -211,13 +211,13 @@ fn an_emptied_store_gets_the_open_tasks_again() {
     world.go_away();
     world.store.tasks.clear();
     world.come_up_as(true, true);
-    // A task in which no host may change stays absent.
+    // A task in a terminal state stays absent.
     assert_eq!(world.store.tasks.keys().collect::<Vec<_>>(), ["AC1"]);
     let task = &world.store.tasks["AC1"];
     assert_eq!(task.request, before, "the claim is the one it had");
     let states: Vec<TaskState> = task.states.values().copied().collect();
     assert_eq!(states, [TaskState::Answered, TaskState::Sent]);
-    // And that is that.
+    // No further rewrite follows.
     world.go_away();
     world.come_up(true);
     assert_eq!(world.store.restored, 1);
@@ -264,7 +264,7 @@ fn a_half_restored_ended_task_stays_ended() {
     world.come_up(true);
     assert_eq!(world.state("AC1", "10.0.0.1"), "done");
     world.go_away();
-    // It was lost_data, and then given again what it had confirmed lately: not how it ended.
+    // It lost its data, and got back what it had confirmed lately, but not the final states.
     let states = &mut world.store.tasks.get_mut("AC1").unwrap().states;
     states
         .values_mut()
@@ -323,7 +323,7 @@ fn hosts_of_a_dead_node_are_lost_unless_connected() {
 }
 
 #[test]
-fn tasks_of_a_node_that_is_gone_go_on_here() {
+fn tasks_of_a_dead_node_continue_here() {
     let mut gone = World::new();
     let conn = gone.plain("10.0.0.1");
     gone.plain("10.0.0.2");

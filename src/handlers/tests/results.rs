@@ -26,7 +26,7 @@ pub(super) fn header<'a>(
     }
 }
 
-/// Sends a result whole.
+/// Sends a complete result.
 pub(super) fn send(
     world: &mut World,
     conn: ConnId,
@@ -88,7 +88,7 @@ fn an_empty_output_needs_no_bytes() {
 
 /// A host named in a task, or sent a console command, could fill the store with results.
 #[test]
-fn a_host_sends_few_results_of_commands_it_makes_up() {
+fn results_of_invented_commands_are_bounded() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -146,7 +146,7 @@ fn unrequested_and_damaged_results_are_refused() {
 }
 
 #[test]
-fn one_that_is_too_large_closes_its_connection() {
+fn an_oversized_result_closes_its_connection() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
     world.dispatch("AC1", &[]).unwrap();
@@ -208,7 +208,7 @@ fn one_payload_at_a_time_for_a_host() {
     );
 }
 
-/// Whole results for which there is room.
+/// Number of complete results for which there is room.
 const ROOM: usize = RESULT_BYTES_HELD_MAX >> 20;
 
 /// Hosts of which each has announced a result, each at an address of its own; and one more,
@@ -260,7 +260,8 @@ fn stalled_results_are_refused_if_others_wait() {
         assert!(waited <= 2 * RESULT_STALLED_S + 2, "it waits for long");
     }
     send_all(&mut world, last, &output);
-    // Those that stalled are not closed: what comes of them is dropped, and refused at its end.
+    // Connections of stalled results stay open: later bytes are dropped, and the results refused at
+    // their end.
     let (conn, bytes) = (conns[3], &output[..]);
     assert_eq!(world.input(Input::Raw { conn, bytes }), Flow::Taken);
     let refused = Word::Refused("too slow while others waited for room".to_owned());
@@ -328,7 +329,7 @@ fn only_the_overdue_result_is_refused() {
     assert_eq!(world.send(first, message("AC2"), Some(1)), Flow::Raw(10));
     assert_eq!(world.send(more, message("AC1"), Some(1)), Flow::Wait);
     world.core.tasks.payloads().mark(more);
-    // Its task ends its time meanwhile.
+    // Its task expires meanwhile.
     let key = TaskKey::parse("AC1", "AC").unwrap();
     let slot = world.core.tasks.table().find(&key).unwrap();
     world.core.tasks.table().remove(slot);

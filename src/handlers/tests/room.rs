@@ -15,7 +15,7 @@ fn world_of(hosts_max: usize) -> World {
     };
     world.core = Core::new(rules, 1);
     world.come_up(true);
-    // Until all is written once more, hosts that go offline are in doubt, and stay.
+    // Hosts that go offline are in doubt, and stay, until the second sweep.
     world.pass(SWEEPS_MS);
     world
 }
@@ -27,7 +27,7 @@ impl World {
         conn
     }
 
-    /// Runs all that waits for the store, without a look at all hosts behind each outcome.
+    /// Runs all operations for the store, without checking all hosts after each outcome.
     fn drain(&mut self) {
         while let Some(batch) = self.core.pull(self.at(), 2_048) {
             let mut fx = Effects::default();
@@ -42,7 +42,7 @@ impl World {
         }
     }
 
-    /// Lets time pass at once, and does what is due then.
+    /// Lets time pass in one step, and runs due actions.
     fn jump(&mut self, ms: u64) {
         self.ms += ms;
         let (mut fx, at) = (Effects::default(), self.at());
@@ -51,7 +51,7 @@ impl World {
         self.drain();
     }
 
-    /// A host that comes and goes, without the store being asked in between.
+    /// A host that connects and disconnects before the next exchange with the store.
     fn flicker(&mut self, ip: &str, id: &str) -> ConnId {
         self.next += 1;
         let conn = ConnId {
@@ -95,7 +95,7 @@ impl World {
 fn unwritten_short_stays_leave_room_for_hosts() {
     let mut world = world_of(100);
     let steady = world.named("10.0.0.1:4000", "steady");
-    // The store is slow: it is not asked while strangers come.
+    // A slow store: there is no exchange while strangers connect.
     for number in 0..1_000 {
         world.flicker("10.0.0.9", &format!("stranger-{number}"));
     }
@@ -149,7 +149,7 @@ fn short_stays_are_bounded_here_and_in_the_store() {
     assert_eq!(world.store.claims.len(), BRIEF_HOSTS_MAX);
     assert!(!world.store.claims.contains_key("stranger-0"));
     assert!(!world.store.seen.contains_key("stranger-0"));
-    // One that is known again counts as new.
+    // A host that is known again counts as new.
     let conn = world.named("10.0.0.9:4000", "stranger-0");
     assert!(!world.closed(conn));
 }
@@ -344,7 +344,7 @@ fn a_contest_of_two_agents_is_reported_once() {
 }
 
 #[test]
-fn a_client_that_asked_for_no_reply_is_told_nothing() {
+fn a_client_without_a_reply_request_gets_none() {
     let mut world = World::new();
     let hello = Hello {
         id: "web-1".into(),
@@ -384,7 +384,7 @@ fn reports_on_unknown_keys_are_bounded() {
     assert!(refused(&world) >= 10);
     assert!(world.store.reports <= most);
     assert!(matches!(world.words(conn).last(), Some(Word::Refused(_))));
-    // Its own task is another matter.
+    // Its own task does not count.
     world.report(conn, "AC1", Phase::Received, &["uptime"]);
     assert_eq!(world.state("AC1", "10.0.0.1"), "working");
 }
@@ -405,11 +405,11 @@ fn a_host_is_forgotten_where_it_is_offline_and_written() {
     assert_eq!(forget(&mut world), Err(ErrorKind::Taken));
     world.end(conn, End::Closed);
     assert_eq!(forget(&mut world), Err(ErrorKind::NotNow));
-    // Shortly after a store has come up an earlier write may still be executed.
+    // Shortly after a reconnection an earlier write may still be executed.
     world.pass(20_000);
     assert_eq!(forget(&mut world), Ok(()));
     assert_eq!(forget(&mut world), Err(ErrorKind::Unknown));
-    // It may come again, as a new host.
+    // It may connect again, as a new host.
     world.plain("10.0.0.1");
     assert_eq!(forget(&mut world), Err(ErrorKind::Taken));
     world.go_away();

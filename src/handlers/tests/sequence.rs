@@ -1,4 +1,4 @@
-//! Old clients work strictly in sequence: what follows for what they are sent, and for how long they may be silent.
+//! Old clients that work strictly in sequence: consequences for dispatches and for allowed silence.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ struct Old {
     conn: ConnId,
     address: String,
     waiting: VecDeque<String>,
-    /// The task under way and when its command ends; none while it sleeps or waits.
+    /// The task in progress, and the end of its command; none while it sleeps or waits.
     runs: Option<(String, u64)>,
     sleeps_until: u64,
     next_beat: u64,
@@ -33,7 +33,7 @@ impl Old {
         }
     }
 
-    /// Does what is due. Commands take `takes`.
+    /// Runs due actions. Commands take `takes`.
     fn step(&mut self, world: &mut World, takes: u64) {
         let now = world.ms;
         if let Some((key, _)) = self.runs.take_if(|(_, end)| *end <= now) {
@@ -70,7 +70,7 @@ impl Old {
 fn say(world: &mut World, conn: ConnId, key: &str, phase: Phase, left: &[&'static str]) {
     let progress = Progress {
         code: key.to_owned().into(),
-        // Named in phase 3 as well, as some clients do.
+        // Also named in phase 3, as some clients do.
         working: (phase != Phase::Received).then(|| "uptime".into()),
         ..progress_of("AC1", phase, left)
     };
@@ -80,7 +80,7 @@ fn say(world: &mut World, conn: ConnId, key: &str, phase: Phase, left: &[&'stati
     );
 }
 
-/// Lets old clients work for so long.
+/// Lets old clients work for some time.
 fn work(world: &mut World, clients: &mut [Old], ms: u64, takes: u64) {
     let end = world.ms + ms;
     while world.ms < end {
@@ -104,7 +104,7 @@ fn ten_old_clients_run_each_task_once() {
             .collect();
         world.dispatch("AC1", &[]).unwrap();
         work(&mut world, &mut clients, takes / 2, takes);
-        // While the first runs, and two at once.
+        // While the first task runs, and two at once.
         world.dispatch("AC2", &[]).unwrap();
         world.dispatch("AC3", &[]).unwrap();
         work(&mut world, &mut clients, 3 * (takes + 6 * S), takes);
@@ -127,7 +127,7 @@ fn ten_old_clients_run_each_task_once() {
 }
 
 #[test]
-fn what_waited_comes_a_full_interval_after_the_rest() {
+fn paused_tries_follow_an_interval_after_the_rest() {
     for tries in [1, 3] {
         let mut world = World::new();
         let conn = world.plain("10.0.0.1");
@@ -180,7 +180,7 @@ fn a_command_that_begins_shows_that_nothing_older_runs() {
             let busy = world.core.stats().hosts_at_work;
             assert_eq!(busy, if named { 1 } else { 2 }, "only the other host");
         }
-        // What it reports later counts all the same.
+        // Later reports on it still count.
         world.report(conn, "AC1", Phase::Ended, &[]);
         assert_eq!(world.state("AC1", "10.0.0.1"), "done");
     }
@@ -203,7 +203,7 @@ fn a_repeated_finished_task_is_work_without_event() {
         assert_eq!(world.state("AC1", "10.0.0.1"), "done");
         world.pass(10 * TIMEOUT);
         assert_eq!(world.online(), ["10.0.0.1"], "it holds its send lock");
-        // Nothing is sent again to it either.
+        // It gets no second copy either.
         world.dispatch("AC2", &[]).unwrap();
         world.sent();
         world.pass(TIMEOUT);
@@ -235,7 +235,7 @@ fn a_late_first_answer_reaches_the_store() {
     assert_eq!(world.words(conn), [Word::GotIt]);
 }
 
-/// A host in the middle of AC1 that has connected anew, with AC2 waiting for it.
+/// A host in the middle of AC1 that has reconnected, with AC2 waiting for it.
 fn reconnected() -> (World, ConnId) {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
@@ -249,7 +249,7 @@ fn reconnected() -> (World, ConnId) {
     (world, conn)
 }
 
-/// Beats so often, after so long each time.
+/// Sends heartbeats, a number of times at an interval.
 fn beats(world: &mut World, conn: ConnId, times: usize, ms: u64) {
     for _ in 0..times {
         world.pass(ms);

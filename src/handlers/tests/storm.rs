@@ -1,16 +1,16 @@
-//! The core under seeded chance: hosts that come, report, fight over names and go, and a store that is
-//! slow, goes away in the middle of an operation, forgets everything, and comes back; the server is killed
-//! and starts again. What must hold is swept after each step, and in the end the store and the followers know
-//! what the core knows.
+//! The core under random events from a seed. Hosts connect, report, contest ids and disconnect. The
+//! store is slow, becomes unavailable in the middle of an operation, loses its data and returns.
+//! The server is killed and restarted. The invariants are checked after each step, and in the end
+//! the store, the followers and the core agree.
 //!
-//! A failure names its seed.
+//! A failure prints its seed.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 use crate::store::op::Batch;
 
-/// SplitMix64: all the chance there is.
+/// SplitMix64: the only source of random numbers.
 struct Rng(u64);
 
 impl Rng {
@@ -35,13 +35,13 @@ impl Rng {
 struct Thread {
     session: u32,
     up: bool,
-    /// Hosts still to be reported as held before the store is available.
+    /// Hosts that are reported as held before the store is available.
     held: Option<Vec<HeldHost>>,
     batches: VecDeque<Batch>,
     outcomes: VecDeque<Outcome>,
-    /// Operations of a dropped connection: a store that only hung runs them in the end.
+    /// Operations of a dropped connection: a store that only hung executes them later.
     late: VecDeque<Op>,
-    /// Hosts whose offline event came from such an operation, and so perhaps too late.
+    /// Hosts whose offline event came from such an operation, possibly too late.
     late_events: BTreeSet<String>,
 }
 
@@ -73,7 +73,7 @@ impl Thread {
         for (place, op) in ops.into_iter().enumerate() {
             let lost = fatal.is_some_and(|fatal| place >= fatal);
             match op.is_report() {
-                // A report that is not answered goes to the spool, and is answered then.
+                // An unanswered report goes to the spool, which acknowledges it.
                 false if lost => self.late.push_back(op),
                 _ => self.outcomes.extend(store.run(op)),
             }
@@ -125,7 +125,7 @@ impl Thread {
         let was_up = std::mem::take(&mut self.up);
         self.held = None;
         if was_up && rng.one_in(4) {
-            // It has lost its contents while it answers, so no "away" is seen.
+            // It has lost its data while it answers, so no outage is noticed.
             store.exists.clear();
             store.claims.clear();
             store.events.clear();
@@ -137,7 +137,7 @@ impl Thread {
     }
 }
 
-/// A message that was handed in, to be handed in again if it has to wait.
+/// A message, kept to be passed in again if it has to wait.
 #[derive(Clone, Copy)]
 enum Said {
     Beat,
@@ -184,7 +184,7 @@ impl Storm {
         }
     }
 
-    /// Does at once what a reactor would do for the effects that have come.
+    /// Applies effects at once, as a reactor would.
     fn apply(&mut self) {
         while let Some(effect) = self.world.effects.get(self.effects).cloned() {
             self.effects += 1;
@@ -248,7 +248,7 @@ impl Storm {
         self.open.push(conn);
         self.apply();
         if self.rng.one_in(2) {
-            // A name of its own, one of another, or its address.
+            // An id of its own, the id of another host, or its address.
             let id = match self.rng.below(4) {
                 0 => peer.ip().to_string(),
                 1 => "10.9.9.9".to_owned(),
@@ -355,7 +355,7 @@ impl Storm {
         self.apply();
     }
 
-    /// Killed, and started again: of all of this only the store is left.
+    /// Kills and restarts the server: only the store survives.
     fn kill(&mut self) {
         let mut fresh = Self::new(self.rng.next());
         fresh.world.store = std::mem::take(&mut self.world.store);
@@ -391,7 +391,7 @@ impl Storm {
         }
     }
 
-    /// Lets everything come to rest: the hosts beat, and the store answers.
+    /// Lets all parts come to rest: the hosts send heartbeats, and the store answers.
     fn rest(&mut self) {
         self.calm = true;
         for _ in 0..400 {
@@ -412,7 +412,7 @@ impl Storm {
         }
     }
 
-    /// At rest, everyone knows the same.
+    /// Checks that all parts agree at rest.
     fn assert_agreement(&self) {
         let World { core, store, .. } = &self.world;
         let online = self.world.online();
@@ -442,7 +442,7 @@ impl Storm {
         let mut before: BTreeMap<String, bool> = BTreeMap::new();
         for (name, online) in events(&self.world.told) {
             let earlier = before.insert(name.clone(), online);
-            // One that was held from before a restart goes without having come.
+            // A host held over a restart goes offline without an online event.
             assert_ne!(earlier, Some(online), "{name} twice in a row");
         }
     }

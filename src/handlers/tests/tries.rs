@@ -1,4 +1,4 @@
-//! Retransmission: times, and hosts that are left out.
+//! Retransmissions: their times, and hosts without any.
 
 use super::*;
 
