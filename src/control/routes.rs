@@ -149,7 +149,7 @@ const ENDPOINTS: &[Endpoint] = &[
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks", query: Query::Of(&[Limit(PAGE_TASKS_MAX), Cursor]), access: Reads, cost: Page, handler: Handler::Ask(tasks),
         answer: "open and recently ended tasks, the newest first, each with its number of hosts by state: `{\"tasks\":[…],\"next\":CURSOR or null}`" },
     Endpoint { methods: "POST", path: "/v1/tasks", query: NONE, access: Sends, cost: StoreWrite, handler: Body(new_task),
-        answer: "sends a task: 201 with the state of each host; named hosts that were never seen stand under `unknown`" },
+        answer: "sends a task: 201 with the state of each host; named hosts that were never seen are listed under `unknown`" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks/KEY", query: Query::Of(&[Limit(PAGE_TASK_HOSTS_MAX), Cursor]), access: Reads, cost: StoreRead, handler: Handler::Ask(task),
         answer: "any stored task, with the state and the results of each host" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks/KEY/groups", query: Query::Of(&[OfCommand]), access: Reads, cost: StoreRead, handler: Handler::Ask(groups),
