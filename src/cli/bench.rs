@@ -89,7 +89,7 @@ fn measure(args: &BenchArgs, signals: EndSignals) -> Result<Report, Failure> {
 /// Runs the floor, the baseline of a comparison, until stdin ends.
 ///
 /// # Errors
-/// What the system refuses, status 1.
+/// A refusal of the system, status 1.
 pub fn floor(args: &FloorArgs) -> Result<(), Failure> {
     let served = match (args.sendto, args.count, args.bytes) {
         (Some(first), Some(count), Some(bytes)) => bench::bare::send(first, count, bytes),

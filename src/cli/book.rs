@@ -169,7 +169,7 @@ fn numbered(entries: Vec<Entry>) -> Result<Value, String> {
         let priority = match priority {
             Some(priority) => priority,
             None => {
-                // A command line holds far fewer than 2^32 commands: the count is exact.
+                // A command line has far fewer than 2^32 commands: the count is exact.
                 let next = floor + left as f64;
                 left -= 1;
                 // Above 2^53 consecutive whole numbers are not exact.

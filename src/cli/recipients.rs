@@ -49,7 +49,7 @@ pub fn check_known(api: &Api, names: &[impl AsRef<str>], pass: &str) -> Result<(
     )))
 }
 
-/// Those of `names` that the server has never seen.
+/// The given names that the server has never seen.
 fn unknown<'n>(api: &Api, names: &[&'n str]) -> Result<Vec<&'n str>, ApiError> {
     let mut unknown = Vec::new();
     if names.len() <= LOOKUPS_MAX {

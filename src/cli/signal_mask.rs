@@ -15,7 +15,7 @@ use std::ptr;
 /// receive the signals.
 ///
 /// # Errors
-/// What the system or `install` refuses.
+/// An error of the system or of `install`.
 pub fn held_while<T>(
     signals: &[libc::c_int],
     install: impl FnOnce() -> io::Result<T>,

@@ -44,7 +44,7 @@ impl Caught {
     /// cleanly. The others keep the default action of each signal.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// A refusal of the system.
     pub fn early(args: &[OsString]) -> io::Result<Option<Self>> {
         match stops_cleanly(args) {
             true => signal_mask::held_while(&CAUGHT, || Signals::new(CAUGHT))

@@ -105,7 +105,7 @@ pub struct Task {
 pub struct HostTask {
     /// State in the task.
     pub state: String,
-    /// The command under way.
+    /// The running command.
     #[serde(default)]
     pub working: Option<String>,
     /// Finished commands.
@@ -611,7 +611,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tally_knows_who_has_ended() {
+    fn a_tally_counts_ended_hosts() {
         let tally = Tally::of(["done", "sent", "queued", "lost", "done"].into_iter());
         assert_eq!(tally.in_words(), "1 queued, 1 sent, 2 done, 1 lost");
         assert_eq!((tally.all(), tally.ended(), tally.count("done")), (5, 3, 2));

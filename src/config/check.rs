@@ -1,5 +1,5 @@
 //! Rules between values: addresses and authentication. A server that other machines can reach
-//! without authentication must be configured so in so many words.
+//! without authentication must be configured so explicitly.
 
 use std::net::{IpAddr, SocketAddr};
 

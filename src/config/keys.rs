@@ -1,6 +1,6 @@
-//! The keys file: a JSON object KEY_ID → 64 hexadecimal digits, or → an object that says for whom
-//! the key is. Also the agent's, which holds one key. Never shown, and never read where others can
-//! read it too.
+//! The keys file: a JSON object KEY_ID → 64 hexadecimal digits, or → an object that also names the
+//! ids for the key. Also the agent's key file, which has one key. Keys are never shown, and a file
+//! that others can read is refused.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Ring, ConfigError> {
     Ok(ring)
 }
 
-/// One key, whose it is, and whether each host's own comes of it.
+/// One key, the ids that may use it, and whether each host has a key derived from it.
 type Entry = (Key, Option<Vec<String>>, bool);
 
 fn entry_of(entry: &Value<'_>) -> Result<Entry, ConfigError> {
@@ -83,7 +83,7 @@ fn entry_of(entry: &Value<'_>) -> Result<Entry, ConfigError> {
     Ok((key, ids, derive))
 }
 
-/// The error of a key never shows what it was.
+/// An error of a key, which never shows the key.
 fn key(v: &Value<'_>) -> Result<Key, ConfigError> {
     let bytes = match v.node {
         Node::Text(text) => bytes_of(text),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_its_digits_or_says_for_whom_it_is() {
+    fn a_key_is_digits_or_an_object() {
         let other = HEX.to_uppercase().replace("00", "FF");
         let text = format!(
             r#"{{"a": "{HEX}", "b": {{"key": "{other}", "ids": ["web-*"], "derive": true}}}}"#

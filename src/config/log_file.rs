@@ -17,8 +17,8 @@ pub enum LogFileKind {
     Special(&'static str),
 }
 
-/// Looks what `path` names, now. What cannot be looked at counts as regular: opening it says what
-/// is wrong.
+/// Kind of the file at `path` now. An inaccessible file counts as regular: opening it gives the
+/// error.
 #[must_use]
 pub fn log_file_kind(path: &Path) -> LogFileKind {
     resolve(path).unwrap_or_else(|_| LogFileKind::Regular(path.to_path_buf()))

@@ -90,8 +90,8 @@ fn parse_tokens(name: &str, text: &str) -> Result<Tokens, ConfigError> {
     Ok(tokens)
 }
 
-/// Text of the target to whose hosts a token may send. It has no labels: a host may claim these
-/// itself.
+/// Text of the target of a token, which selects the hosts that it may send to. It has no labels: a
+/// host may claim these itself.
 fn scope(target: &Value<'_>, rights: Role) -> Result<String, ConfigError> {
     if rights != Role::Dispatch {
         let why = "is of the role dispatch: read sees all hosts, and admin does everything";

@@ -121,7 +121,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A text of so many characters, each of which is `allowed`.
+    /// A text with a bounded number of characters, each of which is `allowed`.
     pub(super) fn text_of(
         &self,
         count: RangeInclusive<usize>,
@@ -135,7 +135,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A path: a text that is not empty and holds no NUL.
+    /// A path: a text that is not empty and has no NUL.
     pub(super) fn path(&self) -> Result<&'a str, ConfigError> {
         match self.text() {
             text if !text.is_empty() && !text.contains('\0') => Ok(text),
@@ -265,7 +265,7 @@ pub(super) fn list_of<T>(words: &[(&str, T)]) -> String {
     }
 }
 
-/// Reads `ip:port`; the error says what it may be.
+/// Reads `ip:port`; the error names the allowed forms.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         let wanted = "is not an address such as 127.0.0.1:11451 or [::1]:11451";

@@ -30,7 +30,7 @@ impl Write for Shown {
     }
 }
 
-/// One that says when it is written to, and then waits to be let through.
+/// A writer that reports each write, and then waits for the test.
 struct Gate {
     shown: Shown,
     entered: Sender<()>,
@@ -39,7 +39,7 @@ struct Gate {
 
 impl Write for Gate {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Once the test lets go of its ends, the gate stays open.
+        // Once the test has dropped its ends, the gate stays open.
         let _ = self.entered.send(());
         let _ = self.open.recv();
         self.shown.write(bytes)
@@ -50,7 +50,7 @@ impl Write for Gate {
     }
 }
 
-/// A log that is not the process's, and what it takes lines by.
+/// A log other than the process's, with a handle to write lines.
 fn started(config: &Log, shown: &Shown) -> (Logging, Box<dyn log::Log>) {
     let (logging, sink) = spawn(config, 1_000, Box::new(shown.clone())).unwrap();
     (logging, dispatch(sink).into_log().1)

@@ -172,7 +172,7 @@ impl Writer {
         }
     }
 
-    /// Writes pending lines. An error of standard error is left alone: there is nowhere to say so.
+    /// Writes pending lines. An error of standard error is ignored: it cannot be reported.
     fn write_out(&mut self) {
         self.flush_file(Instant::now());
         let path = self.file.as_ref().map(LogFile::path).unwrap_or_default();

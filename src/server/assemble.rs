@@ -243,7 +243,7 @@ pub fn plan(config: &Config) -> Plan {
         spool_bytes: config.store.spool_bytes,
         flush: match &config.store.url {
             StoreUrl::Embedded(_) => config.store.flush,
-            // No fsync is to be shared: what comes while one batch is under way is the next.
+            // No fsync is shared: operations that arrive during a batch are the next one.
             StoreUrl::Redis(_) => Span::ZERO,
         },
         retry: Span::from_millis(STORE_RETRY_MS_MAX),
@@ -300,7 +300,7 @@ mod tests {
         assert!(store_settings(&config, http).clear_on_done);
     }
 
-    /// The default store is an embedded one: a library without it says what it lacks.
+    /// The default store is the embedded one. A library without it gives an error that names it.
     #[cfg(not(feature = "embedded"))]
     #[test]
     fn a_missing_store_feature_is_named() {

@@ -68,7 +68,7 @@ fn directory(dir: &Path, is_checked: bool) -> Result<(), String> {
                 return Err(format!("{} is no directory", at.display()));
             }
             Ok(found) => {
-                // Root may check for the user of the server, who owns the directory then.
+                // Root may check for the user of the server, which then owns the directory.
                 let is_others = is_checked && geteuid().is_root() && found.uid() != 0;
                 if at == dir && !is_others {
                     files::check_own_directory(dir).map_err(|error| error.to_string())?;

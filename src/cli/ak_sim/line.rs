@@ -113,7 +113,7 @@ impl<S: Read + Write> Line<S> {
         Ok(Left::More)
     }
 
-    /// Sends what the socket takes. Returns whether nothing is left.
+    /// Sends as much as the socket takes. Returns whether nothing is left.
     fn flush(&mut self) -> io::Result<bool> {
         while !self.unsent.is_empty() {
             match self.stream.write(self.unsent.as_slices().0) {
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// A peer that has said all it will say, and takes a few bytes at a time.
+    /// A peer that sends no more, and reads a few bytes at a time.
     #[derive(Default)]
     struct Peer {
         says: VecDeque<u8>,

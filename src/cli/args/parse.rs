@@ -1,4 +1,4 @@
-//! Values of arguments. An error says what the value may be.
+//! Values of arguments. An error names the allowed values.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -25,7 +25,7 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
         .map_err(|_| "it may be a port, 0 to 65535".to_owned())
 }
 
-/// A whole number within `range`, which `T` holds.
+/// A whole number within `range`.
 pub(super) fn whole<T: TryFrom<u64>>(
     range: RangeInclusive<u64>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone {

@@ -56,7 +56,7 @@ impl EndSignals {
     /// Installs the handlers.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// A refusal of the system.
     pub fn catch() -> io::Result<Self> {
         let first = Self::default();
         let mut signals = signal_mask::held_while(&[SIGINT, SIGTERM, SIGQUIT, SIGHUP], || {

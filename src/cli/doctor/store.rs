@@ -86,7 +86,7 @@ impl<T: Read + Write> Stream for T {}
 
 struct Connection(Box<dyn Stream>);
 
-/// Connects and logs in; `None` if the kind of address is not looked at.
+/// Connects and logs in; `None` for a kind of address that is not checked.
 fn connect(address: &RedisAddress) -> Result<Option<Connection>, String> {
     let words = |error: io::Error| error.to_string();
     let stream: Box<dyn Stream> = match &address.place {

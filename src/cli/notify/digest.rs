@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_last_is_not_told() {
+    fn brief_conditions_are_not_reported() {
         let (mut digest, start) = (digest(30, 0), Instant::now());
         digest.event(&offline("short"), start);
         digest.event(&offline("long"), start);
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_wanted_events_are_told() {
+    fn only_selected_events_are_reported() {
         let (mut digest, start) = (digest(0, 0), Instant::now());
         digest.receiver.events = vec!["mass-offline"];
         digest.event(&offline("a"), start);

@@ -17,7 +17,7 @@ use crate::escape::escape;
 const LOSSES_LINES: u16 = 6;
 /// Lines of the table of tasks at most, its border included.
 const TASKS_LINES_MAX: u16 = 12;
-/// Columns from which all three tables stand side by side.
+/// Number of columns from which all three tables are shown side by side.
 const WIDE: u16 = 120;
 
 /// Draws everything.

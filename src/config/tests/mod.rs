@@ -1,5 +1,5 @@
-//! Tests of the configuration: every default, every key, files and flags, who may listen where, and
-//! that what is shown reads back. What is wrong in a file is in `errors`, the old server's file in
+//! Tests of the configuration: every default, every key, files and flags, allowed addresses, and
+//! the printed configuration, which reads back. Errors are in `errors`, the old server's file is in
 //! `old`.
 
 mod docs;
@@ -47,7 +47,7 @@ fn defaults_match_the_shipped_file() {
     assert!(config.warnings.is_empty());
 
     let mut shown = config.to_json();
-    // What stands for "find out" in the file is shown as what was found.
+    // Values that are determined at the start are shown as determined.
     shown["server"]["name"] = Value::Null;
     assert_eq!(shown["server"]["udp"], "127.0.0.1:11452");
     shown["server"]["udp"] = Value::Null;
