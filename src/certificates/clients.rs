@@ -1,4 +1,4 @@
-//! The clients that are let in for the certificate they show, at the handshake and later.
+//! Clients that are accepted for their certificates, at the handshake and later.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::explain;
 use crate::time::UnixMs;
 
-/// The authorities whose clients are let in.
+/// The authorities whose clients are accepted.
 #[derive(Clone, Debug)]
 pub struct Clients {
     verifier: Arc<dyn ClientCertVerifier>,
-    /// Tells one set of authorities from another.
+    /// Identifies the set of authorities.
     digest: [u8; 32],
 }
 
 impl Clients {
-    /// Those that `verifier` lets in; `digest` is of the file it was made of.
+    /// Accepts the clients of `verifier`; `digest` is that of its file.
     #[must_use]
     pub fn new(verifier: Arc<dyn ClientCertVerifier>, digest: [u8; 32]) -> Self {
         Self { verifier, digest }
@@ -37,11 +37,11 @@ impl Clients {
         self.digest == other.digest
     }
 
-    /// Checks, as at a handshake at `wall`, the certificates that a peer has shown: its own, then those between it
-    /// and an authority.
+    /// Checks the certificates of a peer as in a handshake at `wall`: its own, then the
+    /// intermediate ones.
     ///
     /// # Errors
-    /// Why they would not be accepted.
+    /// The reason why they are not accepted.
     pub fn check(&self, shown: Option<&[CertificateDer<'_>]>, wall: UnixMs) -> Result<(), String> {
         let Some([own, between @ ..]) = shown else {
             return Err("no certificate was shown".to_owned());

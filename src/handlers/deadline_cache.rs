@@ -4,7 +4,7 @@
 //! ```text
 //!   tick: searches everything ──▶ cached, until the next deadline ──▶ tick: searches again
 //!                 ▲                      │
-//!                 └──── invalidated ◀─────┘  by anything but such a heartbeat
+//!                 └──── invalidated ◀─────┘  by any other input
 //! ```
 
 use crate::time::Instant;

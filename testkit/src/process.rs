@@ -40,7 +40,7 @@ impl Process {
         until("the end of the process", || self.try_ended())
     }
 
-    /// Waits until it has ended by itself, and returns its status and what it wrote to its pipes.
+    /// Waits until it has ended by itself, and returns its status and its output.
     #[track_caller]
     pub fn output(mut self) -> Output {
         drop(self.stdin.take());
@@ -57,7 +57,7 @@ impl Process {
         }
     }
 
-    /// Waits until it has opened the pipe of its standard input anew, as `/dev/stdin`.
+    /// Waits until it has opened its standard input again, as `/dev/stdin`.
     #[track_caller]
     pub fn reads_stdin(&self) {
         let directory = format!("/proc/{}/fd", self.id());
@@ -115,7 +115,7 @@ pub fn memory(pid: u32) -> u64 {
 /// CPU time of a process, of all its threads, in user mode and in the kernel.
 pub fn processor_time(pid: u32) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a running process");
-    // The name, in parentheses, may hold anything.
+    // The name, in parentheses, may have any characters.
     let (_, fields) = stat.rsplit_once(") ").expect("a name");
     let ticks = |field: usize| -> u64 {
         let word = fields.split(' ').nth(field).expect("a field");

@@ -49,7 +49,7 @@ fn stored(connection: &mut redis::Connection, key: &str) -> Option<Stored> {
     })
 }
 
-/// Waits until the keys are `expected`, and nothing else.
+/// Waits until the keys are exactly `expected`.
 #[track_caller]
 pub fn until_keys(redis: &Redis, what: &str, expected: &Keys) {
     let mut found = Keys::new();

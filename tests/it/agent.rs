@@ -1,4 +1,4 @@
-//! The agent from outside: the built program against a server that the test plays, frame by frame.
+//! The agent from outside: the built program with a server that the test simulates, frame by frame.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use super::support::{PATIENCE, accepted, until_so};
 
 const CID: &str = "00112233445566778899aabbccddeeff";
 
-/// A place for an agent, and the port where its server listens.
+/// Directory of an agent, and the port where its server listens.
 struct Stage {
     dir: TempDir,
     listener: TcpListener,
@@ -50,7 +50,7 @@ impl Stage {
         self.listener.local_addr().unwrap().to_string()
     }
 
-    /// The agent's next connection, welcomed.
+    /// The agent's next connection, after the welcome.
     fn welcome(&self) -> Server {
         let mut server = self.accept();
         let hello = server.next("ADH40");
@@ -92,8 +92,8 @@ impl Server {
         bytes
     }
 
-    /// The next message of this code. Beats on the way are replied to; information about the host is
-    /// passed over; anything else fails.
+    /// The next message of this code. Heartbeats before it are answered; facts about the host are
+    /// skipped; other messages fail the test.
     fn next(&mut self, flag: &str) -> Value {
         loop {
             let length = i32::from_le_bytes(self.bytes(4).try_into().unwrap());
@@ -106,7 +106,7 @@ impl Server {
                 return body;
             }
             let may_pass = body["flag"] == "ADH18" || body["flag"] == "ADH56";
-            assert!(may_pass, "waiting for {flag}, {body} comes");
+            assert!(may_pass, "waiting for {flag}, got {body}");
         }
     }
 
@@ -193,7 +193,7 @@ fn it_beats_reports_facts_and_reconnects() {
     drop(server);
     let server = stage.welcome();
     assert_eq!(server.hello["boot"], boot, "the same process");
-    // Nothing is replied from here on: it is taken for dead.
+    // No reply from here on: the agent takes the server for dead.
     let again = stage.welcome();
     drop((server, again));
 }
@@ -257,11 +257,14 @@ fn a_killed_agent_reports_the_task_as_lost() {
     server.gives_book("AC1", &["echo one", &slow, "echo two"]);
     server.phase(1);
     server.runs("echo one");
-    // Not acknowledged: it comes again.
+    // The phase is not acknowledged, so it is sent again.
     let began = server.next("ADH27");
     until_so("the command starts", || lines(&marks) == 1);
     let beat = server.next("ADH18");
-    assert!(beat["seq"].is_u64(), "it beats while a command runs");
+    assert!(
+        beat["seq"].is_u64(),
+        "heartbeats continue while a command runs"
+    );
     // Its answer says that all that came before is written down, what was acknowledged too.
     server.pushes("AC_");
     assert_eq!(server.next("ADH33")["RCC"], 3);
@@ -351,8 +354,8 @@ fn detached_processes_end_with_their_command() {
         until_so("the command starts", || pids(&marks).len() == count);
     };
     start(&mut server, "AC2", 4);
-    // The process that has left its parent may be written down a little later.
-    until_so("what runs is written down", || {
+    // A process that has left its parent may be noted a little later.
+    until_so("the processes are noted", || {
         let text = fs::read_to_string(stage.path("state/running")).unwrap_or_default();
         text.contains("cgroup ")
             || pids(&marks)[2..]
@@ -367,7 +370,8 @@ fn detached_processes_end_with_their_command() {
     drop(agent);
     let mut agent = stage.start(&allow, &["--push"]);
     let mut server = stage.welcome();
-    // The acknowledgement of phase 2 may have come too late to be written down: then it is sent again.
+    // The acknowledgement of phase 2 may have come too late for the journal: the phase is then sent
+    // again.
     let mut said = server.next("ADH27");
     while said["phase"] == 2 {
         server.got_it(&said);
@@ -375,7 +379,7 @@ fn detached_processes_end_with_their_command() {
     }
     assert_eq!((&said["phase"], &said["lost"]), (&json!(3), &json!(true)));
     server.got_it(&said);
-    until_so("what the killed agent left is ended", || {
+    until_so("the processes of the killed agent are ended", || {
         !pids(&marks).iter().any(|pid| runs(pid))
     });
 
@@ -432,7 +436,7 @@ fn commands_have_limits_of_time_and_output() {
         (&header["exit"], &header["truncated"]),
         (&json!(0), &json!(true))
     );
-    // Both ends are there, with a line between them that counts the missing bytes.
+    // The output has both ends, with a line between them that counts the missing bytes.
     assert!((1024 * 1024 - 100..=1024 * 1024).contains(&output.len()));
     assert!(output.starts_with(&[0; 1_000]) && output.ends_with(&[0; 1_000]));
     let missing = 2_000_000 - output.iter().filter(|byte| **byte == 0).count();
@@ -443,7 +447,7 @@ fn commands_have_limits_of_time_and_output() {
 }
 
 #[test]
-fn reports_wait_for_a_server_that_is_away() {
+fn reports_wait_for_an_unavailable_server() {
     let stage = Stage::new();
     let allow = json!(["echo *"]);
     let _agent = stage.start(&allow, &["--push"]);
@@ -459,24 +463,24 @@ fn reports_wait_for_a_server_that_is_away() {
 }
 
 #[test]
-fn without_a_journal_it_only_beats() {
+fn without_a_journal_only_heartbeats_are_sent() {
     let stage = Stage::new();
     let _agent = stage.start(&json!(["echo *"]), &["--push", "--interval", "0.1"]);
     let mut server = stage.welcome();
     server.pushes("AC1");
     server.answered("AC1", 1);
-    // There is no place left for what the command puts out.
+    // There is no room for the output of the command.
     fs::remove_dir_all(stage.path("state")).unwrap();
     server.gives_book("AC1", &["echo 1"]);
     let mut again = stage.welcome();
     assert_ne!(
         again.hello["boot"], server.hello["boot"],
-        "what was under way is lost"
+        "the running task is lost"
     );
     again.pushes("AC1");
     again.pushes("AC2");
     for _ in 0..3 {
-        // Anything but beats would fail here.
+        // Any other message would fail here.
         again.next("ADH18");
     }
 }
@@ -540,7 +544,7 @@ fn files_that_others_could_change_are_refused() {
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
         fs::remove_dir_all(&state).unwrap();
     }
-    // What is allowed may begin with a byte order mark.
+    // A valid file may begin with a byte order mark.
     let _agent = stage.start(&json!([]), &["--push"]);
     drop(stage.welcome());
 }
@@ -606,9 +610,9 @@ fn the_example_of_an_allow_file_is_one() {
     assert!(allow.job("rm -rf /").is_none());
 }
 
-/// Everything that no server should say, each on a connection of its own.
+/// Invalid messages of a server, each on a connection of its own.
 #[test]
-fn nothing_that_a_server_says_ends_it() {
+fn no_message_of_a_server_ends_the_agent() {
     let stage = Stage::new();
     let mut agent = stage.start(&json!(["echo *"]), &["--push", "--interval", "0.1"]);
     let frame = |body: &[u8]| {
@@ -638,7 +642,7 @@ fn nothing_that_a_server_says_ends_it() {
         let hello = server.next("ADH40");
         let welcome = json!({"flag":"ADH40","ACK":"keepGotIt","interval_s":1.0,"seq":hello["seq"]});
         server.send(&welcome);
-        // It beats and is answered, so that it comes back soon.
+        // Heartbeats are answered, so that the agent reconnects soon.
         server.next("ADH18");
         server.stream.write_all(&bytes).unwrap();
         assert!(
@@ -656,7 +660,7 @@ fn nothing_that_a_server_says_ends_it() {
     server.answered(CID, 1);
     let (header, _) = server.result();
     assert_eq!(header["exit"], 126, "no program can be given a NUL");
-    // Replies to what was never asked, and a book that was not.
+    // Replies without a request, and an unrequested book.
     server.send(&json!({"flag":"ADH43","ACK":"keepGotIt","seq":9_007_199_254_740_991_u64}));
     server.send(&json!({"flag":"ADH41","ACK":"keepGotIt","taskId":"AC9","tasks":[],"seq":77}));
     server.pushes("AC1");
@@ -666,7 +670,7 @@ fn nothing_that_a_server_says_ends_it() {
     assert_eq!(server.runs("echo fine").1, b"fine\n");
 }
 
-/// Reads until the agent has hung up.
+/// Reads until the agent has closed the connection.
 fn wait_for_end(server: &mut Server) {
     let mut rest = Vec::new();
     match server.stream.read_to_end(&mut rest) {
@@ -700,7 +704,7 @@ fn sighup_reloads_the_allow_file() {
     assert_eq!(exit_of("echo two"), 0, "a wrong one changes nothing");
 }
 
-/// A shell that lets what it becomes write no file beyond so many blocks, as a full disk would not.
+/// A shell that limits the files of its program to a number of blocks, like a full disk.
 fn with_little_disk(stage: &Stage, blocks: u32) -> Process {
     let script = format!(r#"trap "" XFSZ; ulimit -f {blocks}; exec "$@""#);
     let log = fs::File::create(stage.path("log")).unwrap();
@@ -718,7 +722,7 @@ fn with_little_disk(stage: &Stage, blocks: u32) -> Process {
 }
 
 #[test]
-fn on_a_full_disk_it_beats_and_runs_nothing() {
+fn on_a_full_disk_only_heartbeats_are_sent() {
     let stage = Stage::new();
     let log = || fs::read_to_string(stage.path("log")).unwrap();
     let marks = stage.path("marks");
@@ -738,7 +742,7 @@ fn on_a_full_disk_it_beats_and_runs_nothing() {
     let mut again = stage.welcome();
     assert_ne!(
         again.hello["boot"], server.hello["boot"],
-        "what was under way is lost"
+        "the running task is lost"
     );
     again.pushes("AC1");
     for _ in 0..3 {
@@ -755,5 +759,5 @@ fn on_a_full_disk_it_beats_and_runs_nothing() {
         server.next("ADH18");
     }
     assert!(agent.try_ended().is_none());
-    assert_eq!(lines(&marks), 0, "what is not written down is not run");
+    assert_eq!(lines(&marks), 0, "a task without a record is not run");
 }

@@ -9,7 +9,7 @@ on_both_stores! { pages_over_many_hosts }
 
 const HOSTS: usize = 2_500;
 
-/// Follows the cursors to the end; the ids page by page.
+/// Follows the cursors to the end. Returns the ids of each page.
 fn pages(server: &Server, query: &str) -> Vec<Vec<String>> {
     let mut pages = Vec::new();
     let mut cursor = String::new();
@@ -35,7 +35,7 @@ fn pages_over_many_hosts(home: Home) {
     for number in 0..HOSTS {
         let source = format!("127.1.{}.1", number % 250);
         let host = Host::named(server.tcp, &source, &format!("web-{number}"));
-        // A tenth of them stays.
+        // A tenth of the hosts stays connected.
         if number % 10 == 0 {
             stay.push(host);
         }
@@ -151,7 +151,7 @@ fn methods_paths_and_sizes_are_checked() {
             "{answer:?}"
         );
     }
-    // Of what does not change from one moment to the next.
+    // Responses whose content is stable.
     for path in ["/v1/hosts", "/v1/tasks"] {
         let (get, head) = (
             ask(&format!("GET {path}"), ""),

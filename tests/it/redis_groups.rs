@@ -1,5 +1,5 @@
-//! The store is a group of Redis servers: a master under Sentinels, or a Cluster. Its servers die, are
-//! replaced and give slots away, and what was acknowledged is found afterwards.
+//! Groups of Redis servers as the store: a master under Sentinels, or a Cluster. Servers die, are
+//! replaced and move slots; afterwards all acknowledged reports must be stored.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::support::reports::{Report, acknowledged, dispatch_for_results, missing};
 use super::support::{Cluster, Home, Host, Keys, Redis, Sentinels, Server, until, until_so};
 
-/// Some hosts, and what was acknowledged to each.
+/// Some hosts, and the reports acknowledged to each.
 struct Fleet {
     hosts: Vec<Host>,
     names: Vec<String>,
@@ -17,7 +17,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Connects hosts, and dispatches the task that they report results for.
+    /// Connects hosts, and dispatches a task for their results.
     fn connect(server: &Server, count: usize) -> Self {
         let names: Vec<String> = (0..count).map(|n| format!("host-{n}")).collect();
         let connect = |name: &String| Host::named(server.tcp, "127.0.0.1", name);
@@ -43,7 +43,7 @@ impl Fleet {
         }
     }
 
-    /// Waits until all that was acknowledged is stored.
+    /// Waits until all acknowledged reports are stored.
     fn until_stored(&self, store: &impl Keys) {
         for name in &self.names {
             until(&format!("all reports of {name}"), || {
@@ -59,7 +59,7 @@ fn exists(store: &impl Keys) -> BTreeSet<String> {
     store.on_key(&["SMEMBERS", "exists"])
 }
 
-/// Returns whether the book of the task that results are reported for is stored.
+/// Returns whether the book of the task with the results is stored.
 fn has_book(store: &impl Keys) -> bool {
     let priority: Option<u64> = store.on_key(&["ZSCORE", "ACresults", "a"]);
     priority == Some(1)
@@ -228,7 +228,7 @@ fn a_primary_that_lost_its_data_is_noticed() {
 }
 
 #[test]
-fn reports_wait_for_a_replica_if_they_shall() {
+fn reports_wait_for_a_replica_if_configured() {
     let master = Redis::start(&[]);
     let port = master.port().to_string();
     let replica = Redis::start(&["--replicaof", "127.0.0.1", &port]);

@@ -15,9 +15,9 @@ use crate::store::op::TaskState;
 pub struct Digest {
     receiver: Receiver,
     node: String,
-    /// Conditions that have not lasted yet: the subject, its event and when it will have lasted.
+    /// Conditions that have not lasted yet: the subject, its event, and the end of its time.
     lasting: HashMap<String, (Instant, String, &'static str)>,
-    /// The same in the order of their times. Conditions that have ended are left out lazily.
+    /// The same in the order of these ends. Ended conditions are removed later.
     order: VecDeque<(Instant, String)>,
     /// The group being gathered.
     group: Group,
@@ -39,7 +39,7 @@ enum Meaning {
     Begins(&'static str, String),
     /// It ends that condition.
     Ends(String),
-    /// It is no matter of notifications.
+    /// No notification.
     Other,
 }
 
@@ -243,7 +243,7 @@ mod tests {
         digest.event(&offline("short"), start);
         digest.event(&offline("long"), start);
         digest.event(&online("short"), start + after(29));
-        // Offline again: its time begins anew.
+        // Offline again: its time starts over.
         digest.event(&offline("short"), start + after(29));
         assert_eq!(digest.message(start + after(29)), None);
         let message = digest.message(start + after(30)).unwrap();

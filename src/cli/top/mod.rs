@@ -78,7 +78,7 @@ pub fn run(args: &TopArgs) -> Result<(), Failure> {
     end.map_err(Failure::failed)
 }
 
-/// Prints one frame. Rates need two looks at the server.
+/// Prints one frame. Rates need two samples of the server.
 fn once(api: &Api, target: &str) -> Result<(), Failure> {
     let mut screen = Screen::new(target.to_owned());
     screen.take(Facts::fetch(api, target)?);
@@ -114,7 +114,7 @@ fn watch(
             return Ok(());
         }
         while let Ok((target, facts)) = fetched.try_recv() {
-            // An answer for an earlier target is of no use.
+            // An answer for an earlier target is dropped.
             if target == screen.target {
                 match facts {
                     Ok(facts) => screen.take(facts),

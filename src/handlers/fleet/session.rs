@@ -67,7 +67,7 @@ impl Pulse {
 
     fn last(self, now: Instant) -> Instant {
         let millis = millis_up(now);
-        // A beat that seems to come later than now is one of now.
+        // A heartbeat that seems to be later than now counts as of now.
         let ago = (millis as u32).wrapping_sub(self.last).cast_signed().max(0) as u32;
         Instant::ZERO + Span::from_millis(millis.saturating_sub(ago.into()))
     }
@@ -93,7 +93,7 @@ pub struct Session {
     port: u16,
     /// The host has sent a hello.
     pub identified: bool,
-    /// Its place in waiting for room.
+    /// Its position among the connections that wait for room.
     pub turn: Turn,
 }
 
@@ -144,7 +144,7 @@ impl Session {
 #[derive(Debug, Default)]
 pub struct Sessions {
     slots: Vec<Option<Session>>,
-    /// By the same slots.
+    /// Pulses, by the same slots.
     pulses: Vec<Pulse>,
     len: usize,
     /// IPv6 addresses of peers, by slot.
@@ -263,7 +263,7 @@ impl Sessions {
         }
     }
 
-    /// Peer of a connection; an unknown address if it is gone.
+    /// Peer of a connection; an unknown address if it has ended.
     #[must_use]
     pub fn peer(&self, conn: ConnId) -> Peer {
         let Some(session) = self.get(conn) else {

@@ -1,4 +1,4 @@
-//! Nodes that are gone: their hosts are ended and their tasks become this node's, a page in each
+//! Nodes that are dead: their hosts are ended and their tasks become this node's, a page in each
 //! transaction.
 
 use crate::ids::HostId;
@@ -13,7 +13,7 @@ use super::keyspace::{Fault, Kind, Space};
 use super::kinds::text;
 use super::{Context, load, tasks};
 
-/// This node, which alone has the file, and others that had it before.
+/// This node, the only one that uses the file, and nodes that used it before.
 pub(super) fn all(space: &Space<'_>, context: &Context<'_>) -> Result<Found, Fault> {
     let mut nodes = Vec::new();
     for (name, _) in space.page(schema::NODES, Kind::Set, None, NODES_SEEN_MAX)? {
@@ -39,8 +39,8 @@ pub(super) fn all(space: &Space<'_>, context: &Context<'_>) -> Result<Found, Fau
     Ok(Found::Nodes(nodes))
 }
 
-/// Other nodes that have left hosts or tasks. Deletes the names of nodes that have been gone for
-/// longer than records are kept.
+/// Other nodes that have left hosts or tasks. Deletes the names of nodes whose records have
+/// expired.
 pub(super) fn silent(space: &mut Space<'_>, context: &Context<'_>) -> Result<Vec<String>, Fault> {
     let mut silent = Vec::new();
     for (name, _) in space.page(schema::NODES, Kind::Set, None, NODES_SEEN_MAX)? {

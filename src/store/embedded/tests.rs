@@ -126,7 +126,7 @@ fn the_directory_is_private() {
 }
 
 #[test]
-fn a_second_open_is_refused_and_says_why() {
+fn a_second_open_is_refused_with_a_reason() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = EmbeddedStore::open(dir.path(), settings()).unwrap();
     let second = EmbeddedStore::open(dir.path(), settings()).err().unwrap();
@@ -204,7 +204,7 @@ fn a_disconnected_store_is_unavailable() {
     assert_eq!(outcomes.len(), 2);
 }
 
-/// Runs itself in a process whose files must not grow, like on a full disk.
+/// Runs this test again in a process with a limit of file sizes, like on a full disk.
 #[test]
 fn a_full_disk_loses_nothing_acknowledged() {
     const DIR: &str = "ANTHILL_TEST_FULL_DISK";
@@ -277,7 +277,7 @@ fn a_found_lease_is_taken_at_once() {
     assert_eq!(
         store.lease(false),
         Ok(Lease::Taken),
-        "at once, and never waited for"
+        "at once, without a wait"
     );
     assert_eq!(store.lease(false), Ok(Lease::Ours));
 }
@@ -384,7 +384,7 @@ fn a_deleted_file_is_created_again() {
     assert!(dir.join(FILE_NAME).exists());
 }
 
-/// All that a start reads, and a write: each works, or fails as damaged.
+/// Runs all reads of a start, and a write: each works, or fails as damaged.
 fn use_all(store: &mut EmbeddedStore) -> Result<(), StoreError> {
     store.lease(false)?;
     let (mut cursor, mut hosts) = (HeldCursor::Start, Vec::new());

@@ -1,7 +1,8 @@
-//! Nodes that are gone: their hosts are ended, and their tasks become this node's.
+//! Nodes that are dead: their hosts are ended, and their tasks become this node's.
 //!
-//! The claim of a host is given up first, in the name of the other node, and the host leaves that
-//! node's set last. A task changes with its claim. An interrupted takeover can therefore be repeated.
+//! The claim of a host is released first, in the name of the other node, and the host leaves that
+//! node's set last. A task changes with its claim. An interrupted takeover can therefore be
+//! repeated.
 
 use super::Context;
 use super::errors::Fault;
@@ -16,8 +17,7 @@ use crate::store::op::{Found, HeldHost, HeldTask, NodeFacts, NodeState, Outcome}
 use crate::store::{HeldCursor, NodesSeen, StoreError, schema};
 use crate::time::UnixMs;
 
-/// Looks at the leases of the other nodes. Deletes the names of nodes that have been gone for longer
-/// than records are kept.
+/// Examines the leases of the other nodes. Deletes the names of nodes whose records have expired.
 pub(super) fn look(
     link: &mut Link,
     context: &Context,
@@ -54,7 +54,7 @@ pub(super) fn look(
             }
             Some(_) if !has_hosts => {}
             _ => {
-                // It may return, and hold its hosts still.
+                // It may return, and still hold its hosts.
                 seen.are_several = Some(true);
                 seen.silent.push(name);
             }
@@ -63,7 +63,7 @@ pub(super) fn look(
     Ok(seen)
 }
 
-/// Writes the facts of this node that others are shown.
+/// Writes the facts of this node for other nodes.
 fn show(link: &mut Link, context: &Context, now: UnixMs) -> Result<(), StoreError> {
     use schema::node::{HOSTS, HTTP, SEEN, STARTED, VERSION};
     let hosts = query(link, [cmd!("SCARD", &context.own_set)], |replies| {
@@ -80,7 +80,7 @@ fn show(link: &mut Link, context: &Context, now: UnixMs) -> Result<(), StoreErro
     })
 }
 
-/// All nodes, for a list of them.
+/// The job that lists all nodes.
 pub(super) struct All {
     ticket: u64,
     names: Option<Vec<String>>,
@@ -178,7 +178,8 @@ fn names(link: &mut Link, context: &Context) -> Result<Vec<String>, StoreError> 
     Ok(names)
 }
 
-/// Returns whether this node takes over from `node`: the first that asks, while it keeps asking.
+/// Returns whether this node takes over from `node`: the first node that requests it, as long as it
+/// repeats the request.
 fn is_heir(link: &mut Link, context: &Context, node: &str) -> Result<bool, StoreError> {
     let heir = schema::node_heir(node);
     let lease_ms = LEASE_S * 1_000;

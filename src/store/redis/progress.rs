@@ -171,7 +171,7 @@ impl<'a> Progress<'a> {
         write
     }
 
-    /// Caches what was written, if the host goes on with the task.
+    /// Caches the written lists, if the host continues with the task.
     fn keep(&self) {
         let after = self.merged();
         let has_ended = after.done || !self.is_open || self.op.state.is_some_and(is_final);

@@ -56,7 +56,7 @@ impl ReplayBuffer {
         buffer
     }
 
-    /// The store confirmed `op` at `now`. Only reports and dispatches are kept.
+    /// Adds an operation that the store confirmed at `now`. Only reports and dispatches are kept.
     pub fn push(&mut self, now: Instant, mut op: Op) {
         let size = weight(&op);
         match &mut op {
@@ -78,7 +78,8 @@ impl ReplayBuffer {
         }
     }
 
-    /// The store still had its data at `now`: what it confirmed more than `kept` before that is safe.
+    /// Removes safe operations: the store still had its data at `now`, so operations confirmed more
+    /// than `kept` before that are safe.
     pub fn prune(&mut self, now: Instant, kept: Span) {
         let limit = now - kept;
         while self.notes.front().is_some_and(|&(at, _)| at < limit) {
@@ -86,7 +87,7 @@ impl ReplayBuffer {
         }
     }
 
-    /// All of it was replayed at `now`: the copy is deleted.
+    /// Handles the end of a replay at `now`: the copy is deleted.
     pub fn replayed(&mut self, spool: &mut Spool, now: Instant) {
         for (at, _) in &mut self.notes {
             *at = now;

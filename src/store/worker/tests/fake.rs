@@ -42,7 +42,7 @@ pub struct World {
     pub foreign: Option<Instant>,
     /// This process holds the lease.
     pub ours: bool,
-    /// Number of looks, if the backend can do them.
+    /// Number of checks of the connection, if the backend can do them.
     pub looks: Option<usize>,
     /// Confirmed operations survive its death.
     pub is_durable: bool,
@@ -328,7 +328,7 @@ impl World {
         }
     }
 
-    /// Panics if that is ordered for this number.
+    /// Panics if the test has ordered it for this number.
     fn mine(&mut self, number: u64) {
         if let Some(left) = self.mines.get_mut(&number)
             && *left > 0
