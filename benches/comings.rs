@@ -29,7 +29,7 @@ const HOSTS: u32 = 100_000;
 const PIPELINE: &str = "1000";
 /// The placeholder that `redis-benchmark` replaces by a number of twelve digits.
 const NUMBER: &str = "__rand_int__";
-/// Turn about, so often.
+/// Number of alternating runs.
 const ROUNDS: usize = 3;
 
 fn host(number: u32) -> HostId {
@@ -40,7 +40,7 @@ fn stamp(seq: u64) -> Option<Stamp> {
     Some(Stamp { at: AT, seq })
 }
 
-/// Keeps a process, or this one, on one core, where there are two.
+/// Keeps a process, or this one, on one core, if there are two.
 fn stay(process: Option<Pid>, cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);

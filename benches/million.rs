@@ -19,7 +19,7 @@ use anthill::time::{Instant, Span, UnixMs};
 /// A prime far from any power of two, so that neighbours in time are not neighbours in memory.
 const STRIDE: u32 = 611_953;
 const TIMEOUT_S: u64 = 60;
-/// Hosts fall silent in so many groups, a second apart.
+/// Number of groups in which hosts fall silent, a second apart.
 const GROUPS: u32 = 10;
 
 static HELD: AtomicUsize = AtomicUsize::new(0);
@@ -77,7 +77,7 @@ fn beat(core: &mut Core, host: u32, at: Moment, fx: &mut Effects) {
     fx.list.clear();
 }
 
-/// Plays the store until nothing is left to write.
+/// Simulates the store until no writes are left.
 fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
     while core.has_work() {
         let batch = core.pull(at, 4_096);

@@ -103,7 +103,7 @@ fn beat(core: &mut Core, at: Moment, fx: &mut Effects) {
     }
 }
 
-/// Plays the store until nothing is left to write.
+/// Simulates the store until no writes are left.
 fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
     while core.has_work() {
         let batch = core.pull(at, 2_048);

@@ -31,7 +31,7 @@ pub enum Record {
         /// State of the task.
         task: Task,
     },
-    /// The book of a task has come.
+    /// The book of a task has arrived.
     Book {
         /// Task key, or id of a console command.
         code: String,

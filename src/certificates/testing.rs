@@ -32,7 +32,7 @@ pub(crate) fn settings(
     (client, server, roots)
 }
 
-/// A socket: bytes of the peer that have come, and bytes to the peer. It never blocks.
+/// A socket: received bytes of the peer, and bytes to the peer. It never blocks.
 #[derive(Default)]
 pub(crate) struct Socket {
     pub(crate) came: Cursor<Vec<u8>>,

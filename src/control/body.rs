@@ -47,7 +47,7 @@ pub enum Progress {
     Reading(BodyReader),
 }
 
-/// Begins to read a task, which the number `request` tells from all others.
+/// Begins to read a task, which the number `request` identifies.
 ///
 /// # Errors
 /// 400 with the first mistake.

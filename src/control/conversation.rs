@@ -28,7 +28,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[derive(Debug, Default)]
 pub struct Conversation {
     input: Vec<u8>,
-    /// Bytes of the request under way, head and body, once its head has been admitted.
+    /// Bytes of the current request, head and body, once its head has been admitted.
     total: Option<usize>,
     /// The connection ends with the next response.
     is_last: bool,

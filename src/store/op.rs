@@ -508,9 +508,9 @@ pub enum Outcome {
         /// There are others.
         are_several: bool,
     },
-    /// Hosts of a node that is gone, which were ended as lost.
+    /// Hosts of a dead node, which were ended as lost.
     Ended(Vec<HeldHost>),
-    /// Tasks of a node that is gone, which belong to this node now.
+    /// Tasks of a dead node, which belong to this node now.
     InheritedTasks(Vec<HeldTask>),
     /// The foreign lease found at the start was not renewed, and is ours now.
     LeaseClear,

@@ -95,7 +95,7 @@ impl Cluster {
         &self.servers
     }
 
-    /// One server, to kill it, say.
+    /// One server, for example to kill it.
     pub fn server_mut(&mut self, number: usize) -> &mut Redis {
         &mut self.servers[number]
     }
@@ -128,7 +128,7 @@ impl Cluster {
         })
     }
 
-    /// Makes a replica the primary of its slots, while the present primary lives.
+    /// Makes a replica the primary of its slots, while the current primary is alive.
     #[track_caller]
     pub fn promote(&self, number: usize) {
         until_so("a promotion", || {
@@ -158,7 +158,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until every living server serves all slots.
+    /// Waits until every running server serves all slots.
     #[track_caller]
     pub fn until_whole(&self) {
         until_so("a Cluster that serves all slots again", || {
@@ -184,7 +184,7 @@ impl Keys for Cluster {
 pub struct Management(Process);
 
 impl Management {
-    /// Waits until it has ended, and returns what it wrote.
+    /// Waits until it has ended, and returns its output.
     #[track_caller]
     pub fn output(self) -> Output {
         self.0.output()

@@ -92,7 +92,7 @@ impl Home {
         self.redis.as_ref().expect("a home with Redis")
     }
 
-    /// The same, to kill it, say.
+    /// The same, for example to kill it.
     pub fn store_mut(&mut self) -> &mut Redis {
         self.redis.as_mut().expect("a home with Redis")
     }

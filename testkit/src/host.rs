@@ -1,4 +1,4 @@
-//! A host's client, made by hand: it writes bytes and reads bytes.
+//! A handmade client of a host: it writes bytes and reads bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};

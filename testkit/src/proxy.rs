@@ -4,8 +4,8 @@
 //!  server ──▶ Proxy: pass, hang, refuse, delay, cut ──▶ Redis
 //! ```
 //!
-//! A connection that hangs is not lost: what was on its way arrives when the proxy passes again, as on a network
-//! that comes back.
+//! A connection that hangs is not lost: its bytes arrive when the proxy passes again, as on a
+//! repaired network.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -21,11 +21,11 @@ use crate::{PAUSE, free_port, until};
 pub enum Mode {
     /// It passes everything on.
     Pass,
-    /// It accepts, and says nothing.
+    /// It accepts connections, and passes nothing on.
     Hang,
     /// New connections are refused, and existing ones are cut.
     Refuse,
-    /// Each piece waits so long.
+    /// Each piece is delayed by this time.
     Delay(Duration),
 }
 

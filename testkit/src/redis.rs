@@ -186,7 +186,7 @@ impl Redis {
         stream.ids.into_iter().map(entry).collect()
     }
 
-    /// The presence of one host as the events tell it: `online`, `offline closed`…
+    /// The presence of one host according to the events: `online`, `offline closed`…
     #[track_caller]
     pub fn story(&self, host: &str) -> Vec<String> {
         let of_host = |event: &Event| {

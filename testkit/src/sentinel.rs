@@ -55,7 +55,7 @@ impl Sentinels {
         &self.servers[place]
     }
 
-    /// The same, to kill it, say.
+    /// The same, for example to kill it.
     #[track_caller]
     pub fn master_mut(&mut self) -> &mut Redis {
         let place = self.master_place();

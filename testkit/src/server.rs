@@ -1,4 +1,4 @@
-//! The program as a process: its ready line, its log, the signals it is sent, how it ends.
+//! The program as a process: its ready line, its log, its signals and its end.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -153,7 +153,7 @@ impl Server {
         (answer.status, json)
     }
 
-    /// Sends a task; what its hosts are in it.
+    /// Sends a task. Returns the state of each host.
     #[track_caller]
     pub fn dispatch(&self, task: &Value) -> Value {
         let (status, answer) = self.post("/v1/tasks", task);
@@ -171,7 +171,7 @@ impl Server {
             .to_owned()
     }
 
-    /// Waits until a host is this in a task.
+    /// Waits until a host has this state in a task.
     #[track_caller]
     pub fn until_task(&self, key: &str, host: &str, state: &str) {
         let mut last = String::new();
@@ -210,7 +210,7 @@ impl Server {
         })
     }
 
-    /// Waits until the store can be reached, or cannot.
+    /// Waits until the store is available, or unavailable.
     #[track_caller]
     pub fn until_ready(&self, ready: bool) {
         let wanted = if ready { 200 } else { 503 };

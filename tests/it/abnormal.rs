@@ -94,7 +94,7 @@ fn an_invalid_first_message_is_counted(home: Home) {
         host.send(bytes);
         assert_eq!(host.until_closed(), b"");
     }
-    // A browser that has the wrong port: its first four letters are no length.
+    // A browser at the wrong port: its first four letters are no valid length.
     let mut browser = Host::connect(server.tcp, "127.0.2.1");
     browser.send(b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!(browser.until_closed(), b"");
@@ -117,7 +117,7 @@ fn invalid_data_ends_only_its_connection(home: Home) {
     assert!(server.is_online("127.0.2.1"));
     good.send(&[0; 4]);
     assert_eq!(server.until_offline("127.0.2.1")["reason"], "abnormal");
-    // It comes back by itself.
+    // The host reconnects.
     Host::online(server.tcp, "127.0.2.1");
 }
 

@@ -1,5 +1,5 @@
-//! Both ends: the real server and the real agent, over datagrams and over the agent's connection, and
-//! what is left when either is killed.
+//! Both ends: the real server and the real agent, over datagrams and over the agent's connection,
+//! and their state after either is killed.
 
 use std::fs::{self, File};
 use std::net::UdpSocket;
@@ -18,7 +18,7 @@ on_both_stores! {
     an_agent_outlives_a_killed_server,
 }
 
-/// Starts an agent that is named as its state directory is, and waits until it is online.
+/// Starts an agent with the name of its state directory, and waits until it is online.
 fn start(home: &Home, server: &Server, id: &str, how: &[&str]) -> Agent {
     let args = ["--id", id, "--state", id, "--source", "127.0.0.1"];
     let args = [&args[..], how].concat();
@@ -31,8 +31,8 @@ fn allows(home: &Home, entries: &Value) {
     fs::write(home.path().join("allow.json"), entries.to_string()).unwrap();
 }
 
-/// A command that leaves its group's number in a file, a line each time it is run, and goes on until there
-/// is another file.
+/// A command that writes the number of its process group to a file, one line for each run, and runs
+/// until another file exists.
 struct Slow {
     marks: PathBuf,
     go: PathBuf,
@@ -59,7 +59,7 @@ impl Slow {
         fs::write(&self.go, "").unwrap();
     }
 
-    /// Ends what an agent that was killed has left running.
+    /// Ends the processes that a killed agent has left running.
     fn end(&self) {
         let text = fs::read_to_string(&self.marks).unwrap();
         let pid = Pid::from_raw(text.trim().parse().unwrap()).unwrap();
@@ -67,7 +67,7 @@ impl Slow {
     }
 }
 
-/// `anthill` with these words, asking this server: its status and what it has to say.
+/// Runs `anthill` with these words against this server. Returns status and output.
 #[track_caller]
 fn anthill(dir: &Path, server: &Server, args: &[&str]) -> (Option<i32>, String) {
     let api = format!("http://{}", server.http);
@@ -165,7 +165,7 @@ fn a_killed_agent_runs_nothing_twice(mut home: Home) {
     until_so("the first command is told of", || {
         state(&server, "AC1", "web-1")["complete"] == json!(["echo one"])
     });
-    // Queued behind the first: it has not begun, so a restart does not lose it.
+    // Queued after the first: it has not begun, so a restart does not lose it.
     dispatched(&home, &server, "AC9", "web-1", &["echo queued"]);
     until_so("the second task is taken", || {
         let state = state(&server, "AC9", "web-1")["state"].clone();
@@ -223,7 +223,7 @@ fn an_agent_outlives_a_killed_server(mut home: Home) {
     assert_eq!(slow.runs(), 1);
 }
 
-/// A server that takes less than an agent sends must not keep it from all else it has to tell.
+/// A server that accepts less than an agent sends must still get all other messages of the agent.
 #[cfg(feature = "embedded")]
 #[test]
 fn a_refused_result_costs_only_its_output() {
@@ -250,7 +250,7 @@ fn a_refused_result_costs_only_its_output() {
     assert_eq!(done["results"]["echo two"]["output"], "two\n");
 }
 
-/// The console's lines reach both kinds of agents; only one that takes pushes has something to tell.
+/// The console's lines reach both kinds of agents; only an agent with pushes returns output.
 #[cfg(feature = "embedded")]
 #[test]
 fn a_console_command_runs_once() {

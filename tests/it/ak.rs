@@ -1,4 +1,5 @@
-//! AK devices, asked by the built program: a simulator of ours, and devices made by hand, good and bad.
+//! AK devices, polled by the built program: our simulator, and handmade devices with and without
+//! faults.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -46,7 +47,7 @@ impl Sim {
     }
 }
 
-/// A device made by hand: does `behave` with each request, on one connection after the other.
+/// A handmade device: runs `behave` for each request, on one connection after the other.
 fn device(
     behave: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<AtomicUsize>) {
@@ -77,7 +78,7 @@ fn converse(mut stream: TcpStream, behave: &dyn Fn(&str, &mut TcpStream)) {
     }
 }
 
-/// The code of a request as it stood between its ends.
+/// The code of a request, from the bytes between its marks.
 fn code(request: &str) -> &str {
     &request[1..5]
 }
@@ -250,7 +251,7 @@ fn a_reload_adds_and_removes_devices(mut home: Home) {
 }
 
 #[test]
-fn only_what_is_allowed_is_sent_byte_for_byte() {
+fn only_allowed_commands_are_sent() {
     let mut home = Home::embedded();
     let (seen, requests) = std::sync::mpsc::channel();
     let (addr, _) = device(move |request, stream| {
@@ -272,7 +273,7 @@ fn only_what_is_allowed_is_sent_byte_for_byte() {
 }
 
 #[test]
-fn a_mute_device_is_down_and_not_hammered() {
+fn a_silent_device_is_down_and_rests_between_dials() {
     let mut home = Home::embedded();
     let mute = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let is_mute = Arc::clone(&mute);

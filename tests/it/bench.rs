@@ -1,4 +1,4 @@
-//! `anthill bench` as a user types it, against the built program.
+//! `anthill bench` as a user runs it, against the built program.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -104,7 +104,7 @@ fn a_flood_fills_its_pipeline() {
 }
 
 #[test]
-fn connections_come_and_go_or_come_all_at_once() {
+fn churn_and_storm_loads_connect_hosts() {
     let home = Home::redis();
     let server = home.start();
     let words = [
@@ -210,7 +210,7 @@ fn datagrams_are_compared_with_bare_ones() {
 }
 
 #[test]
-fn some_leave_at_once_and_the_others_beat_on() {
+fn some_hosts_leave_at_once_and_others_continue() {
     let home = Home::redis();
     let server = home.start();
     let words = [
@@ -238,7 +238,7 @@ fn some_leave_at_once_and_the_others_beat_on() {
 }
 
 #[test]
-fn memory_is_measured_between_heaps() {
+fn memory_is_measured_while_idle() {
     let home = Home::redis();
     let server = home.start();
     let words = [

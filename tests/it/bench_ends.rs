@@ -11,7 +11,7 @@ use super::support::process::Process;
 use super::support::server::program;
 use super::support::{Home, Server, until_so};
 
-/// A load under way for ten minutes, unless something ends it.
+/// A load of ten minutes, unless something ends it.
 fn begin(home: &Home, server: &Server, words: &[&str]) -> Process {
     let (tcp, api) = (server.tcp.to_string(), format!("http://{}", server.http));
     let mut all = vec!["bench"];

@@ -1,6 +1,6 @@
-//! Redis is killed, and then the server in the outage, before it could write again what Redis may have lost. What was
-//! acknowledged is found when both are back: all of it where Redis keeps a file, and where it keeps none, what was
-//! acknowledged in the ten seconds before its death and since.
+//! Redis is killed, and then the server in the outage, before it can write the data again that
+//! Redis may have lost. After both return, acknowledged reports are stored: all of them if Redis
+//! keeps a file, otherwise those of the ten seconds before its death and later ones.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -65,12 +65,12 @@ fn missing(redis: &Redis, host: &str, expected: &BTreeSet<Report>) -> Vec<Report
     missing.copied().collect()
 }
 
-/// The way in which the server notices that Redis is gone.
+/// The way in which the server notices the death of Redis.
 #[derive(Clone, Copy)]
 enum Found {
-    /// By the reports that come.
+    /// By new reports.
     ByReports,
-    /// By itself.
+    /// By its own checks.
     Idle,
 }
 
@@ -168,7 +168,7 @@ fn redis_that_syncs_always() {
     );
 }
 
-/// An idle server sees at once that Redis is gone, for as long as it has something to lose.
+/// An idle server notices a dead Redis at once, as long as it has unsafe reports.
 #[test]
 fn a_dead_redis_is_noticed_between_two_pings() {
     let mut quickest = PATIENCE;

@@ -1,5 +1,5 @@
-//! The server goes away: killed at random moments while hosts report, told to end, stopped for longer than the timeout,
-//! with a wall clock that jumps. What it has acknowledged is there afterwards.
+//! Faults of the server: killed at random moments while hosts report, stopped, paused for longer
+//! than the timeout, with a wall clock that jumps. Acknowledged reports are stored afterwards.
 //!
 //! `ANTHILL_KILLS=200` is how often the embedded store is killed in the long run; `ANTHILL_SEED` repeats the moments.
 
@@ -38,7 +38,7 @@ struct Acknowledged {
     complete: usize,
 }
 
-/// Reports one command after the other, result and progress, until the server is gone.
+/// Reports one command after the other, result and progress, until the server is killed.
 fn work(server: &Server, host: usize, key: &str) -> impl FnOnce() -> Acknowledged + use<> {
     let stream = Host::connect(server.tcp, &name(host)).stream;
     let (key, mut done) = (key.to_owned(), Acknowledged::default());
@@ -61,7 +61,7 @@ fn work(server: &Server, host: usize, key: &str) -> impl FnOnce() -> Acknowledge
     }
 }
 
-/// Says something; whether it was acknowledged.
+/// Sends a message. Returns whether it was acknowledged.
 fn says(host: &mut Host, bytes: &[u8]) -> bool {
     use std::io::{Read, Write};
     let mut header = [0; 4];
@@ -75,7 +75,7 @@ fn says(host: &mut Host, bytes: &[u8]) -> bool {
     whole
 }
 
-/// Dispatches a task of this key and has every host work on it until `end`, which ends the server.
+/// Dispatches a task of this key and lets every host work on it until `end`, which ends the server.
 fn until_ended(server: Server, key: &str, end: impl FnOnce(Server)) -> Vec<Acknowledged> {
     let hosts: Vec<String> = (1..=HOSTS).map(name).collect();
     let commands: BTreeMap<String, u64> = (0..2_000).map(|n| (format!("c{n}"), 1)).collect();
@@ -89,7 +89,7 @@ fn until_ended(server: Server, key: &str, end: impl FnOnce(Server)) -> Vec<Ackno
     })
 }
 
-/// Everything that was acknowledged for this key is there.
+/// Checks that all reports acknowledged for this key are stored.
 #[track_caller]
 fn is_there(server: &Server, key: &str, acknowledged: &[Acknowledged]) {
     for (index, done) in acknowledged.iter().enumerate() {
@@ -106,7 +106,8 @@ fn is_there(server: &Server, key: &str, acknowledged: &[Acknowledged]) {
     }
 }
 
-/// Kills the server so often, at random moments under reports, and looks for what it has acknowledged.
+/// Kills the server repeatedly, at random moments under reports, and checks the acknowledged
+/// reports.
 fn killed_again_and_again(home: &Home, kills: usize) {
     let seed = std::env::var("ANTHILL_SEED").ok();
     let seed = seed.map_or_else(|| fastrand::u64(..), |seed| seed.parse().expect("a number"));
@@ -248,7 +249,8 @@ fn need_faketime() -> Option<String> {
     library
 }
 
-/// Each life begins at the same moment of the wall clock: it has been set back by all of the life before.
+/// Each run begins at the same moment of the wall clock: it is set back by the time of the previous
+/// run.
 #[test]
 fn a_clock_set_back_repeats_no_event_number() {
     let Some(library) = need_faketime() else {

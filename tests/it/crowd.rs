@@ -1,5 +1,5 @@
-//! Crowds of misbehaving hosts beside one that behaves: it is answered as before, memory stays within
-//! its bound, nothing spins, and no other host is harmed.
+//! Crowds of misbehaving hosts beside a good one: it is answered as before, memory stays within its
+//! bound, no thread spins, and no other host is affected.
 //!
 //! These tests measure, so they run one after the other.
 
@@ -24,20 +24,20 @@ use super::support::{
 static ONE_BY_ONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
-    // One that failed has nothing to do with the next.
+    // A failed test does not affect the next one.
     ONE_BY_ONE.lock().unwrap_or_else(|error| error.into_inner())
 }
 
-/// By how much the good host may be answered later.
+/// Allowed additional latency of the good host.
 const LATER: Duration = Duration::from_millis(10);
-/// Memory a connection may take that has said nothing, in bytes.
+/// Memory of a connection that has sent nothing, in bytes.
 const SILENT_BYTES: u64 = 1_024;
-/// Memory one may take that has sent half a frame of so many bytes, or less.
+/// Memory of a connection that has sent half a frame of this size or less.
 const HALF_BYTES: u64 = 4_096;
-/// Memory one may take that does not read its replies: what waits for it, what it goes on sending, and as
-/// much again for buffers that have grown.
+/// Memory of a connection that does not read its replies: waiting replies, bytes that it sends
+/// meanwhile, and as much again for buffers that have grown.
 const UNREAD_BYTES: u64 = 2 * (64 + 4) * 1024 + HALF_BYTES;
-/// Memory that anything may take once: buffers all connections share, the allocator's own.
+/// Memory that may be used once: buffers of all connections, and the allocator's own.
 const ONCE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// One of many addresses of this machine.
@@ -45,7 +45,7 @@ fn source(number: usize) -> String {
     format!("127.0.{}.{}", 64 + number / 250, 1 + number % 250)
 }
 
-/// A server and a good host, and how it was with them before the crowd came.
+/// A server and a good host, and the latency and memory before the crowd.
 struct Calm {
     home: Home,
     server: Server,
@@ -70,7 +70,8 @@ impl Calm {
         }
     }
 
-    /// The good host is answered as before, and memory has grown by `bytes` at most.
+    /// Checks that the good host is answered as before, and that memory has grown by `bytes` at
+    /// most.
     #[track_caller]
     fn is_kept(&mut self, what: &str, bytes: u64) {
         let pace = pace::keeps(&mut self.good, self.pace, LATER);
@@ -91,7 +92,7 @@ impl Calm {
         );
     }
 
-    /// For a second it takes less than a fifth of one processor.
+    /// Checks that the server uses less than a fifth of a processor during a second.
     #[track_caller]
     fn does_not_spin(&self, what: &str) {
         let share = processor_share(self.server.pid(), Duration::from_secs(1));
@@ -132,7 +133,7 @@ fn ten_thousand_silent_or_half_frames() {
     let halves = CROWD as u64 / 2 * HALF_BYTES;
     calm.is_kept("silent and half a frame", silent + halves + ONCE_BYTES);
 
-    // Their time to speak runs out, and they with it.
+    // Their time for a message is over, and they are closed.
     calm.home
         .set("heartbeat.first_message_s", 0.5)
         .write_config();
@@ -153,10 +154,10 @@ enum Bad {
     Trickle,
     NeverReads,
     Abnormal,
-    /// One heartbeat, and then no more sense.
+    /// One heartbeat, then invalid data.
     AbnormalLater,
     HugeLength,
-    /// All of these say that they are the same.
+    /// All with the same id.
     SameId,
 }
 
@@ -212,7 +213,7 @@ impl Bad {
     }
 }
 
-/// Reads what has come; an error where that was the end.
+/// Reads the arrived bytes; an error at the end of the connection.
 fn has_ended(host: &mut Host) -> io::Result<()> {
     match host.stream.read(&mut [0; 1_024]) {
         Ok(0) => Err(ErrorKind::UnexpectedEof.into()),

@@ -1,4 +1,4 @@
-//! Tasks from the request to the last word of their hosts.
+//! Tasks from the request to the last report of their hosts.
 
 use std::time::Duration;
 

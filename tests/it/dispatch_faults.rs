@@ -1,4 +1,4 @@
-//! Tasks while servers and stores die under them.
+//! Tasks while servers and stores are killed.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn an_emptied_redis_gets_the_open_tasks() {
             .is_some()
     );
 
-    // The host goes on as if nothing had been.
+    // The host continues without a change.
     let book = host.ask(br#"{"flag":"ADH41","taskId":"AC1"}"#);
     assert_eq!(book["tasks"], json!([["a", 2], ["b", 1]]));
     for report in [
@@ -161,7 +161,8 @@ fn a_kill_leaves_a_dispatch_whole_or_absent(home: Home) {
     assert_eq!(whole + nothing, 12);
 }
 
-/// Redis hangs for so long in the middle of a dispatch: the status told, and whether the task is there.
+/// Lets Redis hang for some time in the middle of a dispatch. Returns the status of the answer, and
+/// whether the task is stored.
 fn hung(seconds: u64, address: &str) -> (u16, bool) {
     let mut home = Home::redis();
     home.set("store.timeout_ms", 300);

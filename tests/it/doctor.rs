@@ -1,4 +1,4 @@
-//! `anthill doctor`: what is wrong, and what mends it.
+//! `anthill doctor`: problems and their remedies.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! A fault inside the server ends what it happened in, and nothing else. Debug builds can be asked
-//! for one.
+//! A fault inside the server ends only the connection or request that caused it. Debug builds can
+//! inject faults.
 
 #![cfg(debug_assertions)]
 

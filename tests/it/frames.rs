@@ -1,5 +1,5 @@
-//! Any split and any gluing of the same bytes gives the same messages, answered in the byte order
-//! they came in, and only if they ask.
+//! Any split of the same bytes gives the same messages. They are answered in their own byte order,
+//! and only on request.
 
 use std::net::Shutdown;
 

@@ -17,7 +17,7 @@ fn get(server: &Server, authority: &Authority, path: &str) -> Option<String> {
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).ok()?;
     let mut answer = Vec::new();
-    // The server says goodbye, so that the end of the answer is known.
+    // The server sends close_notify, so that the end of the answer is known.
     stream.read_to_end(&mut answer).ok()?;
     String::from_utf8(answer).ok()
 }

@@ -1,4 +1,4 @@
-//! Keyed sessions from outside: a handshake written by hand, byte by byte, with nothing of the server's own.
+//! Keyed sessions from outside: a handmade handshake, byte by byte, without code of the server.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
@@ -160,7 +160,7 @@ impl Session {
     }
 }
 
-/// Says who it is and returns the server's nonce.
+/// Sends a hello and returns the server's nonce.
 #[track_caller]
 fn challenged(host: &mut Host, who: Who<'_>) -> String {
     let reply = host.ask(who.hello().as_bytes());
@@ -300,7 +300,7 @@ fn all_refusals_use_the_same_words() {
 }
 
 #[test]
-fn before_the_proof_nothing_else_is_taken() {
+fn before_the_proof_other_messages_are_refused() {
     let mut home = home(&[]);
     home.set("heartbeat.first_message_s", 1.0);
     let server = home.start();
@@ -337,7 +337,7 @@ fn before_the_proof_nothing_else_is_taken() {
 }
 
 #[test]
-fn a_frame_glued_behind_the_proof_is_heard() {
+fn a_frame_directly_after_the_proof_is_handled() {
     let server = home(&[]).start();
     let mut host = Host::connect(server.tcp, "127.0.9.1");
     let nonce = challenged(&mut host, WEB_1);

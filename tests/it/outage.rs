@@ -1,5 +1,5 @@
-//! The store is unavailable in every way a Redis can be: what was acknowledged is found in it afterwards, in order, and it
-//! says of the hosts what the server says.
+//! Outages of the store of all kinds: acknowledged reports are stored afterwards, in order, and the
+//! store agrees with the server on the hosts.
 //!
 //! The reports are numbered; `support/reports.rs` knows where each must be found.
 
@@ -81,7 +81,7 @@ fn redis_and_server_die_under_600_reports() {
     }
     let mut stored = vec![BTreeSet::new(); HOSTS];
 
-    // A third while it is up, a third while it dies, and of the last only half is heard of.
+    // A third is sent before the outage, a third during it, and half of the last one arrives.
     for (host, stored) in hosts.iter_mut().zip(&mut stored) {
         stored.extend(report(host, 0..50));
     }
@@ -111,7 +111,7 @@ fn redis_and_server_die_under_600_reports() {
         assert_eq!(stored.len(), 125);
         until_stored(home.store(), host, stored);
     }
-    // Then the hosts are back, send what they have not heard of, and go on.
+    // The hosts reconnect, repeat unacknowledged reports, and continue.
     for (name, stored) in names.iter().zip(&mut stored) {
         let mut host = Host::online(server.tcp, name);
         stored.extend(report(&mut host, 125..EACH));
@@ -178,7 +178,7 @@ fn lost_seconds_of_redis_are_replayed() {
     until_agreed(&server, home.store(), &[name(1), name(2)].into());
 }
 
-/// Redis takes no writes, for one reason after the other.
+/// Redis refuses writes, for several reasons in turn.
 #[test]
 fn redis_refuses_to_write_for_now() {
     let mut home = Home::redis();
@@ -265,7 +265,7 @@ fn a_failing_network_to_redis_loses_nothing() {
         server.until_ready(true);
     }
 
-    // Slow is not away.
+    // A slow store is available.
     let sessions = server.metric("anthill_store_sessions_total");
     proxy.set(Mode::Delay(Duration::from_millis(40)));
     stored.extend(report(&mut host, 150..155));
@@ -358,8 +358,8 @@ fn a_refused_record_blocks_no_other() {
     report(&mut host, [36]);
 }
 
-/// Hosts come and go all through a long outage: the memory for it does not grow, and afterwards the last of
-/// it is what the store has.
+/// Hosts connect and disconnect during a long outage. Memory does not grow with their changes, and
+/// afterwards the store has their last state.
 #[test]
 fn presence_coalesces_while_hosts_come_and_go() {
     const HOSTS: usize = 20;

@@ -1,4 +1,4 @@
-//! Hosts and their connections: several of one address, the newest of one name.
+//! Hosts and their connections: several connections of one address, and the newest one of an id.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Reachability, seen by the built program: ports that listen, that are closed, and that are silent.
+//! Reachability, probed by the built program: ports that listen, closed ports, and silent ports.
 
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
@@ -14,7 +14,7 @@ on_both_stores! {
     a_reload_changes_targets,
 }
 
-/// A listener with a full queue, so that connections to it wait in vain. Holds it and the
+/// A listener with a full queue, so that connections to it wait for ever. Holds it and the
 /// connections that fill it.
 struct Silent {
     addr: SocketAddr,

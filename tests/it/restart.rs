@@ -1,4 +1,4 @@
-//! A restart is not an outage: a host that comes back was never offline, one that does not is lost,
+//! A restart is no outage: a host that reconnects was never offline, and any other host is lost,
 //! once.
 
 use serde_json::Value;

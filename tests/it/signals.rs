@@ -89,7 +89,7 @@ fn a_later_signal_ends_a_stop_that_hangs() {
     home.store().go_on();
 }
 
-/// A configuration that is a pipe holds the start where the configuration is read, until it is written.
+/// A configuration that is a pipe: the start waits for its content.
 fn held_start(home: &Home) -> Process {
     let _ = std::fs::remove_file(home.path().join("held.json"));
     symlink("/dev/stdin", home.path().join("held.json")).unwrap();
@@ -97,7 +97,7 @@ fn held_start(home: &Home) -> Process {
     Process::start(program(home.path(), &args).stdin(Stdio::piped()))
 }
 
-/// Waits until the program reads its configuration, does something, and lets it read `text`.
+/// Waits until the program reads its configuration, runs `meanwhile`, and writes `text` to the pipe.
 fn at_its_configuration(child: &mut Process, text: &[u8], meanwhile: impl FnOnce(&Process)) {
     child.reads_stdin();
     meanwhile(child);

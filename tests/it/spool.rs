@@ -1,5 +1,5 @@
-//! The spool: full, on a full disk, damaged, deleted, in the way. What was acknowledged from it is found in
-//! Redis afterwards; what it has no room for is not acknowledged, and not lost either.
+//! The spool: full, on a full disk, damaged, deleted, not writable. Acknowledged reports are stored
+//! in Redis afterwards. Reports without room are not acknowledged, and not lost either.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -79,7 +79,7 @@ impl Reporter {
     }
 }
 
-/// More is reported than the spool has room for while Redis is away.
+/// More reports than the spool has room for, while Redis is unavailable.
 fn more_than_there_is_room_for(mut home: Home, says: &str) {
     home.set("store.timeout_ms", 500)
         .set("heartbeat.timeout_s", 3);
@@ -161,7 +161,7 @@ fn a_full_spool_stops_only_reports() {
     more_than_there_is_room_for(home, "the spool is full");
 }
 
-/// A disk of one megabyte, while this value lives.
+/// A disk of one megabyte.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -203,8 +203,8 @@ fn a_full_disk_stops_only_reports() {
     more_than_there_is_room_for(home, "No space left on device");
 }
 
-/// Redis dies with all it had, and the server is killed with a full disk: what Redis confirmed and what the spool took
-/// are both there afterwards.
+/// Redis loses all its data, and the server is killed with a full disk. Afterwards the reports that
+/// Redis confirmed and those in the spool are stored.
 #[test]
 fn a_full_disk_and_a_kill_lose_nothing() {
     const CONFIRMED: u64 = 6;
@@ -259,8 +259,9 @@ fn a_full_disk_and_a_kill_lose_nothing() {
     });
 }
 
-/// Twenty reports of one host, acknowledged from the spool; then the server is killed, and `harm` done
-/// to the one segment. Returns the home, with Redis still away, and what was acknowledged.
+/// Sends twenty reports of one host, which the spool acknowledges. Then the server is killed, and
+/// `harm` changes the only segment. Returns the home, with Redis still unavailable, and the
+/// acknowledged reports.
 fn spooled_and_harmed(harm: impl FnOnce(&Path)) -> (Home, BTreeSet<Report>) {
     let mut home = Home::redis_with(&["--appendonly", "yes"]);
     home.set("store.timeout_ms", 500);
@@ -287,7 +288,7 @@ fn spooled_and_harmed(harm: impl FnOnce(&Path)) -> (Home, BTreeSet<Report>) {
     (home, stored)
 }
 
-/// The server comes back, then Redis: what of it is not there afterwards.
+/// Starts the server, then Redis. Returns the missing reports.
 fn never_stored(home: &mut Home, stored: &BTreeSet<Report>) -> (Server, Vec<Report>) {
     let server = home.start();
     home.store_mut().restart();

@@ -1,4 +1,4 @@
-//! A server that did not turn for a while accuses no host, and does not take its store for
+//! A server that was stopped for a while takes no host offline, and its store does not become
 //! unavailable.
 
 use std::collections::BTreeSet;
@@ -54,7 +54,7 @@ fn a_stopped_server_accuses_nobody(mut home: Home) {
     assert_eq!(server.until_offline(&name(1))["reason"], "timeout");
 }
 
-/// Stops and goes on, again and again, mostly while it waits for an answer of Redis.
+/// Stops and continues the server repeatedly, mostly while it waits for an answer of Redis.
 #[test]
 fn repeated_stops_keep_the_store() {
     const NAME: &str = "127.0.7.21";

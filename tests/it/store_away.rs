@@ -1,4 +1,4 @@
-//! Redis goes away while the server serves, and comes back: full, or empty.
+//! Outages of Redis under a running server: it returns with its data, or without.
 
 use std::time::{Duration, Instant};
 

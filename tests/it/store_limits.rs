@@ -1,4 +1,5 @@
-//! A Redis with limits: the rights of the user in the docs, values above `proto-max-bulk-len`, a database that is not there.
+//! A Redis with limits: the rights of the documented user, values above `proto-max-bulk-len`, a
+//! missing database.
 
 use serde_json::json;
 

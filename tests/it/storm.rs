@@ -1,5 +1,5 @@
-//! All hosts come back at once: they are let in as fast as the kernel hands them over, none of them waits for long, and
-//! afterwards the server takes no more memory than before.
+//! All hosts reconnect at once. They are accepted as fast as the kernel reports them, none waits
+//! for long, and afterwards the server uses no more memory than before.
 
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ fn source(number: usize) -> String {
     format!("127.0.{}.{}", 100 + number / 250, 1 + number % 250)
 }
 
-/// All hosts connect and beat, without waiting for each other; how long it took until each was answered.
+/// Connects all hosts and sends a heartbeat of each, without waiting. Returns the time until all
+/// are answered.
 fn all_at_once(server: &Server) -> (Vec<Host>, Vec<Duration>) {
     let start = Instant::now();
     let mut hosts: Vec<Host> = (0..HOSTS)
@@ -32,7 +33,7 @@ fn all_at_once(server: &Server) -> (Vec<Host>, Vec<Duration>) {
     (hosts, took)
 }
 
-/// All hosts go, and come back at once.
+/// Disconnects all hosts, and reconnects them at once.
 fn storm(server: &Server, hosts: Vec<Host>) -> (Vec<Host>, Vec<Duration>) {
     for host in &hosts {
         // It may have been closed.
@@ -42,8 +43,7 @@ fn storm(server: &Server, hosts: Vec<Host>) -> (Vec<Host>, Vec<Duration>) {
     all_at_once(server)
 }
 
-/// The memory when everything is written and what was left over has been given back: the least that is seen
-/// within some seconds.
+/// The memory after all writes and trims: the minimum within some seconds.
 #[track_caller]
 fn calm(what: &str, server: &Server, took: &mut [Duration]) -> u64 {
     let start = Instant::now();
@@ -52,7 +52,7 @@ fn calm(what: &str, server: &Server, took: &mut [Duration]) -> u64 {
     })
 }
 
-/// The memory when it is little `enough`, which it must become.
+/// The memory once it is at most `enough`.
 #[track_caller]
 fn settled(
     what: &str,

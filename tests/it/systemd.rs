@@ -1,4 +1,4 @@
-//! The service manager, played by the test: notifications, watchdog, inherited sockets.
+//! The service manager, simulated by the test: notifications, watchdog, inherited sockets.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -37,7 +37,7 @@ impl Manager {
 }
 
 #[test]
-fn the_service_manager_is_told_of_every_state() {
+fn every_state_is_reported_to_the_service_manager() {
     let mut home = Home::embedded();
     let manager = Manager::of(&mut home);
     let mut server = home.start();

@@ -1,4 +1,4 @@
-//! Silence, measured by the server's own stamps.
+//! Silence, measured by the server's own times.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ on_both_stores! {
     a_busy_plain_host_may_be_silent,
 }
 
-/// From the last message of a host to its going offline, as the server has it.
+/// Time from the last message of a host to its going offline, according to the server.
 fn silence(host: &Value) -> Duration {
     let time = |name: &str| -> SystemTime {
         let text = host[name].as_str().expect("a time");
@@ -23,7 +23,7 @@ fn silence(host: &Value) -> Duration {
     silence.expect("first seen, then silent")
 }
 
-/// Waits for a host to be taken offline by its silence; how long that was.
+/// Waits until a host is offline for its silence. Returns the duration.
 #[track_caller]
 fn timed_out(server: &Server, host: &str) -> Duration {
     let host = server.until_offline(host);

@@ -77,7 +77,7 @@ fn a_host_over_tls_is_a_host_like_any_other() {
 }
 
 #[test]
-fn an_end_without_a_goodbye_is_an_end() {
+fn an_end_without_close_notify_is_an_end() {
     let all = secured(false);
     let mut host = all.host("127.0.9.1", None);
     host.ask(BEAT_ASKING);
@@ -174,7 +174,7 @@ fn the_certificate_names_the_host() {
 }
 
 #[test]
-fn certificates_that_do_not_count_are_refused() {
+fn invalid_certificates_are_refused() {
     let all = secured(true);
     let stranger = Authority::new();
     let cases = [

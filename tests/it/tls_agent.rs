@@ -1,4 +1,4 @@
-//! The agent over TLS, and what it says when that cannot be.
+//! The agent over TLS, and its errors.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpListener};

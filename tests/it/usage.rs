@@ -108,7 +108,7 @@ fn entries(home: &Home) -> Vec<String> {
     names
 }
 
-/// Whatever fails: a taken port of each kind, a spool that cannot be made, a store that cannot.
+/// Failures of each kind: a taken port, a spool that cannot be created, an unusable store.
 #[test]
 fn a_failed_start_leaves_no_directories_behind() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

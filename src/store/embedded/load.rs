@@ -108,7 +108,7 @@ pub(super) fn lenient<T>(read: Result<T, Fault>, otherwise: T) -> Result<T, Faul
     }
 }
 
-/// A host with what the sets say of it.
+/// A host with the data of the sets.
 pub(super) fn stored_host(
     space: &Space<'_>,
     context: &Context<'_>,

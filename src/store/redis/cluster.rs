@@ -45,7 +45,7 @@ pub(super) struct Cluster {
     /// The primary of each slot, as its place in `primaries`.
     owners: Box<[u16; SLOTS]>,
     refreshed: Instant,
-    /// The primary of which the map was last asked for.
+    /// The primary whose map was last requested.
     asked_last: usize,
     /// The primaries that were pinged last.
     pings: usize,
@@ -367,7 +367,7 @@ impl Cluster {
         Ok(self.primaries.len() - 1)
     }
 
-    /// Reads the map anew if slots have moved, at most once a second, and else after a time.
+    /// Reads the map again if slots have moved, at most once a second, or after some time.
     fn refresh_if_due(&mut self) -> Result<(), StoreError> {
         let age = self.refreshed.elapsed();
         let is_due = match self.is_stale {
@@ -384,7 +384,7 @@ impl Cluster {
         }
     }
 
-    /// Reads the map anew from this primary, which has just been named by a redirect.
+    /// Reads the map again from this primary, which a redirect has just named.
     fn refresh_at(&mut self, at: usize) -> Result<(), StoreError> {
         match self.refreshed.elapsed() >= Duration::from_millis(CLUSTER_REFRESH_MS_MIN) {
             true => self.refresh(at),

@@ -226,7 +226,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs commands and returns a reply for each, whatever it is.
+    /// Runs commands and returns each reply.
     pub(super) fn exchange_one(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
         let answered = self.exchange([(commands, ())].into_iter())?;
         Ok(answered
@@ -303,7 +303,7 @@ impl Connection {
 
     fn reply(&mut self) -> RedisResult<Value> {
         for _ in 0..REDIS_PUSHES_MAX {
-            // The read timeout starts anew with each reply.
+            // The read timeout starts again with each reply.
             match self.wire.reply()? {
                 Value::Push { .. } => {}
                 value => return Ok(value),

@@ -1,7 +1,7 @@
-//! The command line from outside: the built program, its exit status, and what it says where.
+//! The command line from outside: the built program, its exit status, and its output.
 //!
-//! For what asks a server, that is a thread of the test that answers each request by a function, so that
-//! it can also answer what no server of ours would.
+//! For commands that need a server, a thread of the test answers each request by a function, so
+//! that it can also give invalid answers.
 
 mod man;
 mod work;
@@ -500,7 +500,7 @@ fn an_absent_server_is_status_1() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_output_pipe_is_no_error() {
     let address = small_fleet();
     for args in [&[][..], &["--json"], &["--watch"]] {
         // The reader is gone from the beginning: one that stops later might be noticed too late.

@@ -1,4 +1,4 @@
-//! The commands that send work and follow it: `dispatch`, `tasks`, `task`, `console`.
+//! Commands that send work and follow it: `dispatch`, `tasks`, `task`, `console`.
 
 use super::*;
 
@@ -42,8 +42,8 @@ fn resolved(target: &str) -> String {
     }
 }
 
-/// A server that takes any task, and answers each look at it with the next of `states`, the last
-/// one for ever.
+/// A server that accepts any task, and answers each request for it with the next of `states`, and
+/// the last one again and again.
 fn dispatcher(states: &'static [&'static str]) -> (SocketAddr, Receiver<Request>) {
     let (posted, requests) = channel();
     let mut looks = 0;
@@ -415,7 +415,8 @@ fn a_task_that_goes_to_no_host_is_status_1() {
     );
 }
 
-/// A server with one task of two hosts, one of which failed; its long output is to be had by itself.
+/// A server with one task of two hosts, one of which failed. Its long output must be requested
+/// separately.
 fn one_failed(request: Request) -> String {
     let target = request.target.as_str();
     if request.method == "POST" {

@@ -28,7 +28,7 @@ macro_rules! on_both_stores {
 }
 pub(crate) use on_both_stores;
 
-/// Lets this process have as many descriptors as it may, and sees to it that there is room for so many.
+/// Raises the limit of descriptors of this process, and checks that there is room for this number.
 #[track_caller]
 pub fn need_descriptors(count: usize) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -1,4 +1,4 @@
-//! Reports of hosts, and where each of them must be found in Redis once it has been acknowledged.
+//! Reports of hosts, and the places in Redis where acknowledged ones must be.
 
 use std::collections::BTreeSet;
 
