@@ -403,6 +403,9 @@ pub struct HostsArgs {
     /// Only hosts that are offline
     #[arg(long, action = ArgAction::SetTrue)]
     pub offline: bool,
+    /// Only hosts that this node holds; self: what the server has in memory
+    #[arg(long, value_name = "NAME", conflicts_with = "at", value_parser = NonEmptyStringValueParser::new())]
+    pub node: Option<String>,
     /// Print the server's JSON; with --watch, one line per change
     #[arg(long)]
     pub json: bool,

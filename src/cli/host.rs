@@ -70,9 +70,10 @@ fn lines(host: &Host, now: SystemTime) -> Vec<String> {
         [] => Cow::Borrowed("-"),
         all => Cow::Owned(escape::escape(&all.join(", ")).into_owned()),
     };
-    let rows: [(&str, Cow<'_, str>); 9] = [
+    let rows: [(&str, Cow<'_, str>); 10] = [
         ("ID", escape::escape(&host.id)),
         ("STATE", color::state(&escape::escape(&host.state)).into()),
+        ("NODE", table::known(&host.node)),
         ("REASON", table::known(&host.reason)),
         ("SINCE", time(&host.since).into()),
         ("LAST SEEN", time(&host.last_seen).into()),
@@ -103,6 +104,7 @@ mod tests {
             [
                 "ID         web-1",
                 "STATE      offline",
+                "NODE       -",
                 "REASON     timeout",
                 "SINCE      3m ago (2026-11-21T10:00:00Z)",
                 "LAST SEEN  -",

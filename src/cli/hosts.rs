@@ -39,9 +39,17 @@ pub fn run(args: &HostsArgs) -> Result<(), Failure> {
         return past::run(&api, args, at, target.as_ref());
     }
     if args.watch {
-        return watch::run(&api, filter, target, args.json);
+        let node = args.node.as_deref();
+        return watch::run(&api, filter, node, target, args.json);
     }
-    let fleet = chosen(&api, filter, target.as_ref())?;
+    let fleet = match &args.node {
+        None => chosen(&api, filter, target.as_ref())?,
+        Some(node) => {
+            let target = target.as_ref().map(Target::as_str);
+            let found = Fleet::try_fetch(&api, filter, Some(node), target);
+            found.map_err(ApiError::of_target)?
+        }
+    };
     if args.json {
         return print_json(&fleet.json());
     }
@@ -116,6 +124,9 @@ pub struct Host {
     pub id: String,
     /// `online` or `offline`.
     pub state: String,
+    /// The node that holds it.
+    #[serde(default)]
+    pub node: Option<String>,
     /// Reason for being offline.
     #[serde(default)]
     pub reason: Option<String>,
@@ -169,6 +180,7 @@ impl Facts for Host {
     fn label(&self, key: &str, with: &mut dyn FnMut(&str)) {
         match (self.labels.get(key), key) {
             (_, "sys.state") => with(&self.state),
+            (_, "sys.node") => self.node.iter().for_each(|node| with(node)),
             (Some(value), _) => with(value),
             _ => {}
         }
@@ -209,16 +221,25 @@ impl Fleet {
             let fleet = Self::fetch(api, Filter::All)?;
             return fleet.narrowed(&target, filter).map_err(Failure::usage);
         }
-        Self::try_target(api, filter, target).map_err(ApiError::of_target)
+        Self::try_fetch(api, filter, None, Some(target)).map_err(ApiError::of_target)
     }
 
-    /// Requests the hosts of a target in the selected state, resolved by the server.
+    /// Requests the hosts in the selected state: those of a node, and of a target, if there are any.
     ///
     /// # Errors
     /// A term without a match; no valid answer.
-    pub fn try_target(api: &Api, filter: Filter, target: &str) -> Result<Self, ApiError> {
-        let target = percent_encoded(target);
-        let first = format!("{}&target={target}", first_page(filter));
+    pub fn try_fetch(
+        api: &Api,
+        filter: Filter,
+        node: Option<&str>,
+        target: Option<&str>,
+    ) -> Result<Self, ApiError> {
+        let mut first = first_page(filter);
+        for (name, value) in [("node", node), ("target", target)] {
+            if let Some(value) = value {
+                first += &format!("&{name}={}", percent_encoded(value));
+            }
+        }
         let raw = pages::items(api, "hosts", &first)?;
         Self::sorted(raw).map_err(|error| api.foreign(error))
     }

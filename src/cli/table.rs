@@ -2,6 +2,7 @@
 //! a table has as many columns as fit, elsewhere all of them.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
@@ -29,8 +30,20 @@ const GAP: u16 = 2;
 /// Lines of the table of hosts, the header first. Ages are counted from `now`. `width` limits the
 /// characters of a line.
 pub fn lines(hosts: &[Host], now: SystemTime, width: Option<u16>) -> Vec<String> {
-    let rows = hosts.iter().map(|host| row(host, now));
-    columns(&HEADER, rows, width)
+    // A fleet of one node has no use for its name.
+    let nodes: BTreeSet<&String> = hosts.iter().filter_map(|host| host.node.as_ref()).collect();
+    if nodes.len() < 2 {
+        return columns(&HEADER, hosts.iter().map(|host| row(host, now)), width);
+    }
+    let [id, state, rest @ ..] = HEADER;
+    let [reason, since, seen, ip, hostname, mac] = rest;
+    let header = [id, state, "NODE", reason, since, seen, ip, hostname, mac];
+    let rows = hosts.iter().map(|host| {
+        let [id, state, reason, since, seen, ip, hostname, mac] = row(host, now);
+        let node = known(&host.node);
+        [id, state, node, reason, since, seen, ip, hostname, mac]
+    });
+    columns(&header, rows, width)
 }
 
 /// Lines of a table. The cells must be escaped before.
@@ -150,6 +163,7 @@ mod tests {
         Host {
             id: id.to_owned(),
             state: "offline".to_owned(),
+            node: None,
             reason: Some("timeout".to_owned()),
             since: Some("2026-11-21T10:00:00Z".to_owned()),
             last_seen: Some("2026-11-21T09:59:00.250Z".to_owned()),
@@ -176,6 +190,18 @@ mod tests {
                 "10.0.0.7  offline  timeout  3m ago  4m ago     10.0.0.7  -         -",
             ]
         );
+    }
+
+    #[test]
+    fn hosts_of_several_nodes_name_their_node() {
+        let hosts = [Some("n1"), Some("n2"), None].map(|node| Host {
+            node: node.map(str::to_owned),
+            ..host("a")
+        });
+        let lines = lines(&hosts, at("2026-11-21T10:03:10Z"), None);
+        let node = |line: &String| line.split_whitespace().nth(2).map(str::to_owned);
+        let shown: Vec<_> = lines.iter().filter_map(node).collect();
+        assert_eq!(shown, ["NODE", "n1", "n2", "-"]);
     }
 
     #[test]

@@ -29,7 +29,13 @@ const CLEAR_BELOW: &str = "\x1b[J";
 ///
 /// # Errors
 /// See [`ApiError`]; an unreachable server is not an error.
-pub fn run(api: &Api, filter: Filter, target: Option<Target>, json: bool) -> Result<(), Failure> {
+pub fn run(
+    api: &Api,
+    filter: Filter,
+    node: Option<&str>,
+    target: Option<Target>,
+    json: bool,
+) -> Result<(), Failure> {
     // If each change is printed, a host that leaves the selected state is a change too.
     let fetched = if json { Filter::All } else { filter };
     let mut view = View {
@@ -41,8 +47,8 @@ pub fn run(api: &Api, filter: Filter, target: Option<Target>, json: bool) -> Res
     };
     loop {
         let found = match &target {
-            None => Fleet::fetch(api, fetched),
-            Some(target) => match Fleet::try_target(api, fetched, target.as_str()) {
+            None => Fleet::try_fetch(api, fetched, node, None),
+            Some(target) => match Fleet::try_fetch(api, fetched, node, Some(target.as_str())) {
                 // Terms must match hosts the first time; later they may match none.
                 Err(error) if error.is_wrong() && view.last.is_some() => Ok(Fleet::empty()),
                 Err(error) if error.is_wrong() => return Err(error.of_target()),

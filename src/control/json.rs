@@ -82,7 +82,7 @@ impl Json {
     }
 
     /// Writes the cursor of the next page, or null.
-    pub fn next(&mut self, cursor: Option<u64>) {
+    pub fn next(&mut self, cursor: Option<impl ToString>) {
         self.member("next", cursor.map(|cursor| cursor.to_string()));
     }
 
@@ -157,6 +157,7 @@ pub fn host(json: &mut Json, view: &HostView<'_>) {
     json.member("id", &view.id);
     json.member("ip", view.ip);
     json.member("state", if view.online { "online" } else { "offline" });
+    json.member("node", view.node.as_deref());
     json.member("reason", view.reason.map(|reason| reason.as_str()));
     json.time("since", view.since);
     json.time("last_seen", view.last_seen);
@@ -576,6 +577,7 @@ mod tests {
             id,
             ip: None,
             online: false,
+            node: None,
             reason: Some(Reason::Timeout),
             since: UnixMs(1_000),
             last_seen: UnixMs(0),
@@ -586,7 +588,7 @@ mod tests {
         };
         assert_eq!(
             Json::object(|json| host(json, &view)),
-            r#"{"id":"web-1","ip":null,"state":"offline","reason":"timeout","since":"1970-01-01T00:00:01.000Z","last_seen":null,"hostname":"a\u0001\"b","mac":null,"ipv4":[],"labels":{"dc":"fra"},"label_sources":{"dc":"admin"}}"#
+            r#"{"id":"web-1","ip":null,"state":"offline","node":null,"reason":"timeout","since":"1970-01-01T00:00:01.000Z","last_seen":null,"hostname":"a\u0001\"b","mac":null,"ipv4":[],"labels":{"dc":"fra"},"label_sources":{"dc":"admin"}}"#
         );
     }
 

@@ -51,6 +51,12 @@ pub trait Fleet {
 
     /// Prefix of task keys.
     fn key_prefix(&self) -> &str;
+
+    /// Name of this node.
+    fn node(&self) -> &str;
+
+    /// The store has hosts that this node does not know.
+    fn has_foreign_hosts(&self) -> bool;
 }
 
 impl Fleet for Core {
@@ -72,6 +78,14 @@ impl Fleet for Core {
 
     fn key_prefix(&self) -> &str {
         Core::key_prefix(self)
+    }
+
+    fn node(&self) -> &str {
+        Core::node(self)
+    }
+
+    fn has_foreign_hosts(&self) -> bool {
+        Core::has_foreign_hosts(self)
     }
 }
 

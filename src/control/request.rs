@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::response::HttpResponse;
 use crate::escape::whole_number;
 use crate::handlers::survey::{Grouping, NODE_LABEL};
-use crate::handlers::view::Filter;
+use crate::handlers::view::{Filter, PageStart};
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, LABEL_BYTES_MAX};
 use crate::time::UnixMs;
 
@@ -262,6 +262,10 @@ pub enum Parameter {
     Limit(usize),
     /// Start of a page.
     Cursor,
+    /// Start of a page of hosts.
+    Start,
+    /// Selects hosts by their node.
+    Node,
     /// The command of an output; required.
     Command,
     /// The command of a result.
@@ -281,7 +285,8 @@ impl Parameter {
         match self {
             Self::State => "state",
             Self::Limit(_) => "limit",
-            Self::Cursor => "cursor",
+            Self::Cursor | Self::Start => "cursor",
+            Self::Node => "node",
             Self::Command | Self::OfCommand => "command",
             Self::Minutes(_) => "minutes",
             Self::At => "at",
@@ -300,6 +305,10 @@ pub struct Parameters {
     pub limit: usize,
     /// Start of the page; 0 is the beginning.
     pub cursor: u64,
+    /// Start of a page of hosts.
+    pub start: PageStart,
+    /// Name of a node.
+    pub node: Option<String>,
     /// The command of an output.
     pub command: String,
     /// Number of minutes.
@@ -338,6 +347,8 @@ impl Parameters {
                 (Parameter::Limit(max), Some(text)) => parsed.limit = limit(&text, max)?,
                 (Parameter::State, Some(text)) => parsed.filter = filter(&text)?,
                 (Parameter::Cursor, Some(text)) => parsed.cursor = cursor(&text)?,
+                (Parameter::Start, Some(text)) => parsed.start = start(&text)?,
+                (Parameter::Node, Some(text)) => parsed.node = Some(node(text)?),
                 (Parameter::Command | Parameter::OfCommand, Some(text)) => parsed.command = text,
                 (Parameter::By(_), None) => parsed.by = vec![Grouping::Network],
                 (Parameter::By(max), Some(text)) => parsed.by = groupings(&text, max)?,
@@ -347,7 +358,12 @@ impl Parameters {
                 (Parameter::Command, None) => return Err(bad("the parameter command is missing")),
                 (Parameter::Target, Some(text)) => parsed.target = Some(text),
                 (
-                    Parameter::State | Parameter::Cursor | Parameter::OfCommand | Parameter::Target,
+                    Parameter::State
+                    | Parameter::Cursor
+                    | Parameter::Start
+                    | Parameter::Node
+                    | Parameter::OfCommand
+                    | Parameter::Target,
                     None,
                 ) => {}
             }
@@ -387,6 +403,18 @@ fn time(text: &str) -> Result<UnixMs, HttpResponse> {
 
 fn cursor(text: &str) -> Result<u64, HttpResponse> {
     whole_number(text).ok_or_else(|| bad(&format!("cursor is {text:?}, which no page has given")))
+}
+
+fn start(text: &str) -> Result<PageStart, HttpResponse> {
+    PageStart::parse(text)
+        .ok_or_else(|| bad(&format!("cursor is {text:?}, which no page has given")))
+}
+
+fn node(text: String) -> Result<String, HttpResponse> {
+    match text.is_empty() {
+        true => Err(bad("node is empty, and may be the name of a node, or self")),
+        false => Ok(text),
+    }
 }
 
 fn filter(text: &str) -> Result<Filter, HttpResponse> {

@@ -10,6 +10,9 @@ use crate::ids::HostId;
 /// Media type of every body except metrics, outputs and events.
 const JSON: &str = "application/json";
 
+/// Error of a request for a host that no node knows.
+pub(super) const UNKNOWN_HOST: &str = "no host of this name is known";
+
 /// The way in which a request is answered, from its route to its socket.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
@@ -311,6 +314,13 @@ impl ResponseBuilder {
                 return Some(HttpResponse::object(|json| {
                     json.list("nodes", &*nodes, json::node);
                 }));
+            }
+            Response::Named(hosts) => {
+                let host = hosts.first().and_then(Option::as_ref);
+                return Some(match host {
+                    Some(view) => HttpResponse::object(|json| json::host(json, view)),
+                    None => HttpResponse::error(404, UNKNOWN_HOST),
+                });
             }
             Response::Forgotten { host } => {
                 return Some(

@@ -6,7 +6,7 @@
 
 use crate::handlers::request::{HistoryRequest, Request};
 use crate::handlers::survey::{Grouping, Survey};
-use crate::handlers::view::StoreView;
+use crate::handlers::view::{Filter, HostView, PageStart, StoreView};
 use crate::ids::HostId;
 use crate::limits::{
     AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, FLEET_LEVELS_MAX, HISTORY_MINUTES_MAX,
@@ -20,7 +20,7 @@ use super::guard::HttpRules;
 use super::json;
 use super::page;
 use super::request::{Head, Parameter, Parameters, decode};
-use super::response::{HttpResponse, Note, Reply};
+use super::response::{HttpResponse, Note, Reply, UNKNOWN_HOST};
 use crate::keys::Role;
 use crate::metrics::{self, Measured, Metric, Source};
 
@@ -110,7 +110,7 @@ enum Handler {
 use Access::{Open, Reads, Sends, Writes};
 use Cost::{Memory, Page, StoreRead, StoreWrite, Stream, Walk};
 use Handler::{Body, Follow, Now};
-use Parameter::{At, By, Command, Cursor, Limit, Minutes, OfCommand, State};
+use Parameter::{At, By, Command, Cursor, Limit, Minutes, Node, OfCommand, Start, State};
 
 const NONE: Query = Query::Of(&[]);
 
@@ -126,10 +126,10 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "503 while the store is unavailable; hosts are served all the same" },
     Endpoint { methods: "GET, HEAD", path: "/metrics", query: Query::Any, access: Reads, cost: Memory, handler: Now(metrics),
         answer: "[metrics](metrics.md) for Prometheus" },
-    Endpoint { methods: "GET, HEAD", path: "/v1/hosts", query: Query::Of(&[Parameter::Target, State, Limit(PAGE_HOSTS_MAX), Cursor]), access: Reads, cost: Page, handler: Handler::Either(hosts),
-        answer: "hosts, all or those of a [target](targets.md): `{\"hosts\":[…],\"next\":CURSOR or null}`" },
-    Endpoint { methods: "GET, HEAD", path: "/v1/hosts/HOST", query: NONE, access: Reads, cost: Memory, handler: Now(host),
-        answer: "one host" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/hosts", query: Query::Of(&[Parameter::Target, State, Node, Limit(PAGE_HOSTS_MAX), Start]), access: Reads, cost: Page, handler: Handler::Either(hosts),
+        answer: "hosts of all [nodes](scale.md#several-nodes) or of one (`self`: from the memory of this one), all or those of a [target](targets.md): `{\"hosts\":[…],\"next\":CURSOR or null}`" },
+    Endpoint { methods: "GET, HEAD", path: "/v1/hosts/HOST", query: NONE, access: Reads, cost: Memory, handler: Handler::Either(host),
+        answer: "one host, of any node" },
     Endpoint { methods: "DELETE", path: "/v1/hosts/HOST", query: NONE, access: Writes, cost: Memory, handler: Handler::Ask(forget),
         answer: "forgets an offline host; 409 while it is online" },
     Endpoint { methods: "GET, HEAD", path: "/v1/summary", query: Query::Of(&[Parameter::Target, By(1)]), access: Reads, cost: Walk, handler: Handler::Ask(summary),
@@ -375,22 +375,54 @@ fn hosts(route: &Route, context: &HttpContext<'_>) -> Reply {
     let Parameters {
         filter,
         limit,
-        cursor,
+        start,
+        ref node,
+        ref target,
         ..
     } = route.parameters;
-    if let Some(target) = route.parameters.target.clone() {
+    let fleet = context.fleet;
+    let is_away = fleet.store() != StoreView::Available;
+    let is_complete = !fleet.has_foreign_hosts();
+    let (filter, is_local) = match node.as_deref() {
+        Some("self") => (Some(filter), true),
+        // All hosts online are this node's, and those offline have none.
+        Some(node) if is_complete => (online_at(fleet.node() == node, filter), true),
+        Some(_) => (Some(filter), false),
+        None => (Some(filter), is_complete || is_away),
+    };
+    let Some(filter) = filter else {
+        return Reply::Now(page_of(&[], None, true));
+    };
+    if target.is_some() || !is_local {
         return Reply::Ask(Request::Hosts {
-            target,
+            target: target.clone(),
+            node: node.clone(),
             filter,
-            cursor,
+            start,
             limit,
         });
     }
-    let page = context.fleet.page(filter, limit, cursor);
-    Reply::Now(HttpResponse::object(|json| {
-        json.list("hosts", &page.hosts, json::host);
-        json.next(page.next);
-    }))
+    let PageStart::Slot(cursor) = start else {
+        let why = "the cursor is of a list of all nodes; begin again";
+        return Reply::Now(HttpResponse::error(400, why));
+    };
+    let page = fleet.page(filter, limit, cursor);
+    let is_whole = is_complete || node.is_some();
+    Reply::Now(page_of(&page.hosts, page.next, is_whole))
+}
+
+/// The states of a node's hosts, of those asked for: only online hosts have a node.
+fn online_at(is_own: bool, filter: Filter) -> Option<Filter> {
+    (is_own && filter != Filter::Offline).then_some(Filter::Online)
+}
+
+/// A page of hosts from memory. If hosts of other nodes are missing in it, that is said.
+fn page_of(hosts: &[HostView<'_>], next: Option<u64>, is_whole: bool) -> HttpResponse {
+    HttpResponse::object(|json| {
+        json.list("hosts", hosts, json::host);
+        json.next(next);
+        json.optional("complete", (!is_whole).then_some(false));
+    })
 }
 
 fn label(route: &Route, body: &[u8], _: &HttpRules, _: u128) -> Result<BodyReader, HttpResponse> {
@@ -398,12 +430,20 @@ fn label(route: &Route, body: &[u8], _: &HttpRules, _: u128) -> Result<BodyReade
     body::labels(body, host)
 }
 
-fn host(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
-    let id = HostId::named(route.name(0)).ok();
-    match id.as_ref().and_then(|id| context.fleet.host(id)) {
+fn host(route: &Route, context: &HttpContext<'_>) -> Reply {
+    let Ok(id) = HostId::named(route.name(0)) else {
+        return Reply::Now(unknown_host());
+    };
+    let (fleet, view) = (context.fleet, context.fleet.host(&id));
+    let is_away = fleet.store() != StoreView::Available;
+    let is_newest = view.as_ref().is_some_and(|view| view.online) || is_away;
+    Reply::Now(match view {
+        _ if fleet.has_foreign_hosts() && !is_newest => {
+            return Reply::Ask(Request::Named { hosts: vec![id] });
+        }
         Some(view) => HttpResponse::object(|json| json::host(json, &view)),
         None => unknown_host(),
-    }
+    })
 }
 
 fn forget(route: &Route) -> Result<Request, HttpResponse> {
@@ -429,7 +469,7 @@ fn hosts_at(route: &Route) -> Result<Request, HttpResponse> {
 }
 
 fn unknown_host() -> HttpResponse {
-    HttpResponse::error(404, "no host of this name is known")
+    HttpResponse::error(404, UNKNOWN_HOST)
 }
 
 fn tasks(route: &Route) -> Result<Request, HttpResponse> {
@@ -638,7 +678,7 @@ mod tests {
         assert_eq!(status, 200);
         assert_eq!(
             body,
-            json!({"id": "h-1", "ip": "10.0.0.1", "state": "online", "reason": null,
+            json!({"id": "h-1", "ip": "10.0.0.1", "state": "online", "node": "n1", "reason": null,
                    "since": "1970-01-01T00:00:02.000Z", "last_seen": "1970-01-01T00:00:03.500Z",
                    "hostname": "ant", "mac": null, "ipv4": [], "labels": {}, "label_sources": {}})
         );
@@ -962,7 +1002,8 @@ mod tests {
             let examples = parameters.iter().map(|parameter| match parameter {
                 State => "state=online".to_owned(),
                 Limit(max) => format!("limit={max}"),
-                Cursor => "cursor=…".to_owned(),
+                Cursor | Start => "cursor=…".to_owned(),
+                Node => "node=NAME".to_owned(),
                 Command | OfCommand => "command=CMD".to_owned(),
                 Minutes(_) => "minutes=60".to_owned(),
                 At => "at=TIME".to_owned(),

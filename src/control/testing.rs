@@ -27,6 +27,8 @@ pub(crate) struct Ants {
     pub(crate) hosts: Vec<Ant>,
     pub(crate) store: StoreView<'static>,
     pub(crate) stats: Stats,
+    /// The store has hosts of other nodes.
+    pub(crate) has_foreign: bool,
     /// A request for one host panics.
     pub(crate) broken: bool,
     pub(crate) devices: Devices,
@@ -49,6 +51,7 @@ impl Ants {
                 hosts_online: count as u64,
                 ..Stats::default()
             },
+            has_foreign: false,
             broken: false,
             devices: Devices::default(),
             targets: Targets::default(),
@@ -61,6 +64,7 @@ fn view(ant: &Ant) -> HostView<'_> {
         id: ant.id.clone(),
         ip: Some(ant.ip),
         online: ant.online,
+        node: ant.online.then(|| "n1".into()),
         reason: None,
         since: UnixMs(2_000),
         last_seen: UnixMs(3_500),
@@ -100,6 +104,14 @@ impl Fleet for Ants {
 
     fn key_prefix(&self) -> &str {
         "AC"
+    }
+
+    fn node(&self) -> &str {
+        "n1"
+    }
+
+    fn has_foreign_hosts(&self) -> bool {
+        self.has_foreign
     }
 }
 

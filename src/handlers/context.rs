@@ -20,6 +20,8 @@ pub(crate) struct Env {
     pub(crate) stats: Stats,
     pub(crate) store: StoreState,
     pub(crate) nodes: Nodes,
+    /// Other nodes have shared the store since the start: it may know hosts that this node does not.
+    pub(crate) had_others: bool,
     /// Number of the next event.
     pub(crate) seq: u64,
     pub(crate) stopping: bool,
@@ -67,6 +69,7 @@ pub(crate) struct Ctx<'a> {
     pub(crate) stats: &'a mut Stats,
     pub(crate) store: &'a mut StoreState,
     pub(crate) nodes: &'a mut Nodes,
+    pub(crate) had_others: &'a mut bool,
     pub(crate) fx: &'a mut Effects,
     pub(crate) stopping: bool,
     seq: &'a mut u64,
@@ -80,6 +83,7 @@ impl<'a> Ctx<'a> {
             stats: &mut env.stats,
             store: &mut env.store,
             nodes: &mut env.nodes,
+            had_others: &mut env.had_others,
             fx,
             stopping: env.stopping,
             seq: &mut env.seq,

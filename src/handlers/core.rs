@@ -107,6 +107,7 @@ impl Core {
                 stats: Stats::default(),
                 store: StoreState::Starting,
                 nodes: Nodes::default(),
+                had_others: false,
                 seq,
                 stopping: false,
             },
@@ -415,6 +416,19 @@ impl Core {
         }
         page.next = (slot < reach).then_some(slot);
         page
+    }
+
+    /// Name of this node.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        self.fleet.labels().node()
+    }
+
+    /// Returns whether the store has hosts that this node does not know: it has other nodes, or had
+    /// them since the start.
+    #[must_use]
+    pub fn has_foreign_hosts(&self) -> bool {
+        self.env.had_others
     }
 
     /// State of the store.

@@ -7,7 +7,7 @@ use compact_str::CompactString;
 
 use crate::handlers::fleet::labels::{LabelChanges, LabelSource};
 use crate::handlers::survey::{Columns, Summary, Survey};
-use crate::handlers::view::{Filter, HostView};
+use crate::handlers::view::{Filter, HostView, PageStart};
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::history::Run;
 use crate::store::op::{FoundHost, NodeFacts, TaskState, Transition, Was};
@@ -66,14 +66,21 @@ pub enum Request {
         /// The changes; `None` removes a label.
         changes: LabelChanges,
     },
-    /// Hosts of a target, from `cursor` on (0 is the beginning).
+    /// Hosts of any node by name.
+    Named {
+        /// The hosts.
+        hosts: Vec<HostId>,
+    },
+    /// A page of the hosts of all nodes, or of one.
     Hosts {
-        /// Text of the target.
-        target: String,
+        /// Text of a target; all hosts if there is none.
+        target: Option<String>,
+        /// Only hosts that this node holds.
+        node: Option<String>,
         /// Selection by state.
         filter: Filter,
         /// Start of the page.
-        cursor: u64,
+        start: PageStart,
         /// Maximum number of hosts.
         limit: usize,
     },
@@ -251,12 +258,14 @@ pub enum Response {
         /// All its labels: key, value and source.
         labels: Vec<(String, String, LabelSource)>,
     },
-    /// Some hosts of a target.
+    /// Hosts by name, in the order of the names; none for a host that is not known.
+    Named(Vec<Option<HostView<'static>>>),
+    /// A page of hosts.
     Hosts {
         /// The hosts.
         hosts: Vec<HostView<'static>>,
         /// Start of the next page, if there may be one.
-        next: Option<u64>,
+        next: Option<PageStart>,
     },
     /// The nodes of the store, by name.
     Nodes(Vec<NodeFacts>),

@@ -1,14 +1,17 @@
 //! Read views of the core: plain data, borrowed.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 
 pub use super::fleet::labels::LabelSource;
 
 use super::fleet::Fleet;
 use super::fleet::host::{Peer, Presence};
+use crate::escape::whole_number;
 use crate::ids::HostId;
 pub use crate::store::op::Reason;
+use crate::store::op::ScanPlace;
 use crate::time::UnixMs;
 
 /// A host, as it is shown.
@@ -20,6 +23,8 @@ pub struct HostView<'a> {
     pub ip: Option<IpAddr>,
     /// The host is online.
     pub online: bool,
+    /// The node that holds it; none while it is offline.
+    pub node: Option<Cow<'a, str>>,
     /// Reason for being offline.
     pub reason: Option<Reason>,
     /// Time of the last change.
@@ -42,6 +47,7 @@ impl HostView<'_> {
     pub fn into_owned(self) -> HostView<'static> {
         let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
         HostView {
+            node: self.node.map(own),
             hostname: self.hostname.map(own),
             mac: self.mac.map(own),
             ipv4: Cow::Owned(self.ipv4.into_owned()),
@@ -73,6 +79,7 @@ pub(crate) fn view(fleet: &Fleet, slot: u32) -> Option<HostView<'_>> {
         id: host.id(),
         ip: (peer != Peer::UNKNOWN).then(|| peer.ip()),
         online: host.presence.is_online(),
+        node: (host.presence.is_online()).then(|| fleet.labels().node().into()),
         reason: match host.presence {
             Presence::Offline(reason) => reason,
             Presence::Online | Presence::Inherited => None,
@@ -112,6 +119,54 @@ impl Filter {
     }
 }
 
+/// Start of a page of hosts, shown as an opaque text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageStart {
+    /// This slot of the table; 0 is the beginning of any list.
+    Slot(u64),
+    /// This position among the stored hosts.
+    Scan(ScanPlace),
+}
+
+impl Default for PageStart {
+    fn default() -> Self {
+        Self::Slot(0)
+    }
+}
+
+impl fmt::Display for PageStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slot(slot) => write!(f, "{slot}"),
+            Self::Scan(place) => {
+                let set = if place.is_late { 's' } else { 'o' };
+                write!(f, "{set}{}.{}.{}", place.from, place.end, place.after)
+            }
+        }
+    }
+}
+
+impl PageStart {
+    /// Parses a text that a page has given.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_late = match text.as_bytes().first()? {
+            b's' => true,
+            b'o' => false,
+            _ => return whole_number(text).map(Self::Slot),
+        };
+        let mut numbers = text[1..].split('.').map(whole_number);
+        let mut next = || numbers.next().flatten();
+        let place = ScanPlace {
+            is_late,
+            from: next()?,
+            end: next()?,
+            after: next()?,
+        };
+        numbers.next().is_none().then_some(Self::Scan(place))
+    }
+}
+
 /// A page of hosts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page<'a> {
@@ -130,4 +185,33 @@ pub enum StoreView<'a> {
     Available,
     /// It is unavailable, for this reason.
     Unavailable(&'a str),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_as_it_was_shown() {
+        let place = |is_late| ScanPlace {
+            is_late,
+            from: 3,
+            end: u64::MAX,
+            after: 0,
+        };
+        let starts = [
+            PageStart::Slot(0),
+            PageStart::Slot(u64::MAX),
+            PageStart::Scan(place(true)),
+            PageStart::Scan(place(false)),
+        ];
+        for start in starts {
+            assert_eq!(PageStart::parse(&start.to_string()), Some(start));
+        }
+        for bad in [
+            "", "-1", "s", "s1.2", "o1.2.3.4", "o1.2.x", "x1.2.3", "ä1.2.3",
+        ] {
+            assert_eq!(PageStart::parse(bad), None, "{bad}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::Reload;
 use crate::handlers::Core;
 use crate::handlers::effect::Event;
 use crate::handlers::request::{Request, Response};
-use crate::handlers::view::{Filter, HostView};
+use crate::handlers::view::{Filter, HostView, StoreView};
 use crate::ids::HostId;
 use crate::limits::PAGE_HOSTS_MAX;
 use crate::store::op::Reason;
@@ -26,6 +26,8 @@ pub struct Host {
     pub ip: Option<IpAddr>,
     /// The host is online.
     pub online: bool,
+    /// Name of the node that the host is connected to; `None` while it is offline.
+    pub node: Option<String>,
     /// Reason for the end of the last connection, if the host is offline.
     pub reason: Option<Reason>,
     /// Time of the last change between online and offline.
@@ -46,6 +48,7 @@ impl From<&HostView<'_>> for Host {
             id: view.id.clone(),
             ip: view.ip,
             online: view.online,
+            node: view.node.as_deref().map(str::to_owned),
             reason: view.reason,
             since: view.since,
             last_seen: view.last_seen,
@@ -63,6 +66,8 @@ pub struct HostsPage {
     pub hosts: Vec<Host>,
     /// The cursor of the next page, if there may be more.
     pub next: Option<u64>,
+    /// The store has hosts of other nodes, which are not among these.
+    pub has_foreign: bool,
 }
 
 /// One request. Its answer goes to a channel with room for it; a dropped receiver is ignored.
@@ -72,8 +77,8 @@ pub enum HandleRequest {
     Alive {
         /// The names; `None` for what cannot be one.
         hosts: Vec<Option<HostId>>,
-        /// One answer a name.
-        reply: Sender<Vec<bool>>,
+        /// The answer.
+        reply: Sender<Alive>,
     },
     /// A page of hosts.
     Hosts {
@@ -102,14 +107,26 @@ pub enum HandleRequest {
     Reload(Box<Reload>),
 }
 
-/// Returns for each of `hosts` whether it is online.
+/// Which hosts are online at this node.
+#[derive(Debug)]
+pub struct Alive {
+    /// One answer a name.
+    pub online: Vec<bool>,
+    /// Others may be online at another node: the store has to be asked.
+    pub has_foreign: bool,
+}
+
+/// Returns for each of `hosts` whether it is online here.
 #[must_use]
-pub fn alive(core: &Core, hosts: &[Option<HostId>]) -> Vec<bool> {
+pub fn alive(core: &Core, hosts: &[Option<HostId>]) -> Alive {
     let online = |host: &Option<HostId>| {
         let view = host.as_ref().and_then(|host| core.host(host));
         view.is_some_and(|view| view.online)
     };
-    hosts.iter().map(online).collect()
+    Alive {
+        online: hosts.iter().map(online).collect(),
+        has_foreign: core.has_foreign_hosts(),
+    }
 }
 
 /// The page at `cursor`.
@@ -119,5 +136,6 @@ pub fn page(core: &Core, filter: Filter, cursor: u64) -> HostsPage {
     HostsPage {
         hosts: page.hosts.iter().map(Host::from).collect(),
         next: page.next,
+        has_foreign: core.has_foreign_hosts() && core.store() == StoreView::Available,
     }
 }

@@ -16,7 +16,7 @@ use crate::control::events;
 use crate::control::json::Json;
 use crate::handlers::effect::Event;
 use crate::handlers::request::{ErrorKind, Request, Response};
-use crate::handlers::view::Filter;
+use crate::handlers::view::{Filter, PageStart};
 use crate::ids::HostId;
 use crate::limits::{ASKER_S_MAX, EVENTS_WAITING_MAX, HANDLE_WAIT_S_MAX, PAGE_HOSTS_MAX};
 use crate::reactor::request::{HandleRequest, Host};
@@ -97,14 +97,69 @@ impl Handle {
         let mut alive = Vec::with_capacity(hosts.len());
         // In pieces, so that a long list does not keep the loop from its hosts.
         for hosts in hosts.chunks(PAGE_HOSTS_MAX) {
-            let hosts = hosts.iter().map(|host| HostId::checked(host).ok());
-            let hosts = hosts.collect();
-            alive.extend(self.request(|reply| HandleRequest::Alive { hosts, reply })?);
+            let hosts: Vec<Option<HostId>> = hosts
+                .iter()
+                .map(|host| HostId::checked(host).ok())
+                .collect();
+            let names = hosts.clone();
+            let mut here = self.request(|reply| HandleRequest::Alive { hosts, reply })?;
+            if here.has_foreign {
+                self.ask_elsewhere(&names, &mut here.online)?;
+            }
+            alive.extend(here.online);
         }
         Ok(alive)
     }
 
-    /// Returns the hosts that match `filter`. The server answers in pages of 1,000 hosts, between
+    /// Asks the store for the hosts that are not online at this node. While the store is unavailable
+    /// they count as offline.
+    fn ask_elsewhere(
+        &self,
+        names: &[Option<HostId>],
+        online: &mut [bool],
+    ) -> Result<(), HandleError> {
+        let places = 0..names.len();
+        let (places, hosts): (Vec<usize>, Vec<HostId>) = places
+            .filter(|place| !online[*place])
+            .filter_map(|place| Some((place, names[place].clone()?)))
+            .unzip();
+        if hosts.is_empty() {
+            return Ok(());
+        }
+        if let Response::Named(found) = self.ask(Request::Named { hosts })? {
+            for (place, host) in places.into_iter().zip(found) {
+                online[place] = host.is_some_and(|host| host.online);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hosts of all nodes, from the store; none if it became unavailable meanwhile. A host that
+    /// moves meanwhile is shown once.
+    fn stored_hosts(&self, filter: Filter) -> Result<Option<Vec<Host>>, HandleError> {
+        let mut all = BTreeMap::new();
+        let mut start = PageStart::default();
+        loop {
+            let request = Request::Hosts {
+                target: None,
+                node: None,
+                filter,
+                start,
+                limit: PAGE_HOSTS_MAX,
+            };
+            let Response::Hosts { hosts, next } = self.ask(request)? else {
+                return Ok(None);
+            };
+            let hosts = hosts.iter().map(|view| (view.id.clone(), Host::from(view)));
+            all.extend(hosts);
+            match next {
+                Some(next) => start = next,
+                None => return Ok(Some(all.into_values().collect())),
+            }
+        }
+    }
+
+    /// Returns the hosts that match `filter`, of all nodes that share the store. The server answers in pages of 1,000 hosts, between
     /// turns: a host that changes meanwhile is shown as it was when its page was made.
     ///
     /// # Errors
@@ -127,6 +182,11 @@ impl Handle {
                 cursor,
                 reply,
             })?;
+            if page.has_foreign
+                && let Some(hosts) = self.stored_hosts(filter)?
+            {
+                return Ok(hosts);
+            }
             all.extend(page.hosts);
             match page.next {
                 Some(next) => cursor = next,

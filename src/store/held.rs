@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::op::{HeldHost, Reason};
+use super::op::{HeldHost, HostRecord, Reason};
 use super::schema::field;
 use crate::ids::HostId;
 use crate::time::UnixMs;
@@ -118,6 +118,24 @@ impl StoredHost {
             reason: None,
             ..self.ours()
         }
+    }
+
+    /// The host as every node shows it; none if the store does not know it.
+    pub fn record(self) -> Option<HostRecord> {
+        let is_known = self.node.is_some() || self.exists || self.is_seen;
+        // One without a claim was left by an older server.
+        let is_online = match &self.node {
+            Some(node) => !node.is_empty(),
+            None => self.exists,
+        };
+        is_known.then(|| HostRecord {
+            held: HeldHost {
+                reason: self.held.reason.filter(|_| !is_online),
+                ..self.held
+            },
+            node: self.node.filter(|node| !node.is_empty()),
+            is_online,
+        })
     }
 
     /// The host as one of the set of `holder`: this node, or one that is gone.

@@ -91,6 +91,135 @@ fn the_record_of_a_node_is_in_redis() {
     });
 }
 
+/// Ids of a walk over the pages of `path`, and the largest page.
+fn walk(server: &Server, path: &str) -> (Vec<String>, usize) {
+    let (mut ids, mut largest, mut cursor) = (Vec::new(), 0, String::new());
+    loop {
+        let page = server.json(&format!("{path}{cursor}"));
+        let hosts = list(&page, "hosts");
+        largest = largest.max(hosts.len());
+        ids.extend(
+            hosts
+                .iter()
+                .map(|host| host["id"].as_str().unwrap().to_owned()),
+        );
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return (ids, largest),
+        }
+    }
+}
+
+fn sorted(mut ids: Vec<String>) -> Vec<String> {
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
+#[test]
+fn a_host_is_shown_the_same_at_every_node() {
+    let nodes = Nodes::new(2);
+    let servers = nodes.start();
+    let mut host = Host::named(servers[0].tcp, "127.0.126.1", "web-1");
+    let facts = br#"{"flag":"ADH56","ACK":"keepRogerThat","reply":true,"systemInfoTask":
+        {"hostname":"one","MACAddress":"00:16","localAddrsIPV4":["10.9.0.1","10.9.0.2"]}}"#;
+    assert_eq!(host.ask(facts)["ACK"], "keepRogerThat");
+    let plain = Host::online(servers[0].tcp, "127.0.126.2");
+    until_so("both nodes show it alike", || {
+        let shown: Vec<Option<Value>> = servers.iter().map(|s| s.host("web-1")).collect();
+        shown[0].is_some() && shown[0] == shown[1]
+    });
+    let shown = servers[1].host("web-1").expect("shown");
+    assert_eq!(
+        (&shown["state"], &shown["node"]),
+        (&"online".into(), &"n1".into())
+    );
+    assert_eq!(
+        (&shown["ip"], &shown["hostname"]),
+        (&"127.0.126.1".into(), &"one".into())
+    );
+    assert_eq!(shown["ipv4"], serde_json::json!(["10.9.0.1", "10.9.0.2"]));
+    let plain_shown = servers[1].host("127.0.126.2").expect("shown");
+    assert_eq!(
+        (&plain_shown["node"], &plain_shown["ip"]),
+        (&"n1".into(), &"127.0.126.2".into())
+    );
+    drop((host, plain));
+    for server in &servers {
+        until_so("it is offline at both, and has no node", || {
+            let shown = server.host("web-1").expect("shown");
+            shown["state"] == "offline" && shown["node"].is_null() && shown["reason"] == "closed"
+        });
+    }
+    assert_eq!(servers[1].get("/v1/hosts/nobody").0, 404);
+}
+
+#[test]
+fn every_node_lists_the_hosts_of_all() {
+    let nodes = Nodes::new(2);
+    let servers = nodes.start();
+    let connect = |server: &Server, name: &str, from: usize, to: usize| -> Vec<Host> {
+        let host = |number| Host::named(server.tcp, "127.0.127.1", &format!("{name}-{number}"));
+        (from..to).map(host).collect()
+    };
+    // More than Redis returns at once of a small set.
+    let _a = connect(&servers[0], "a", 0, 200);
+    let _b = connect(&servers[1], "b", 0, 10);
+    drop(connect(&servers[1], "gone", 0, 5));
+    for server in &servers {
+        until_so("all are listed", || {
+            let (online, _) = walk(server, "/v1/hosts?state=online");
+            let (offline, _) = walk(server, "/v1/hosts?state=offline");
+            (sorted(online).len(), sorted(offline).len()) == (210, 5)
+        });
+        let (all, largest) = walk(server, "/v1/hosts?limit=7");
+        assert_eq!((sorted(all).len(), largest), (215, 7));
+        let (one, _) = walk(server, "/v1/hosts?node=n2&limit=3");
+        assert!(one.iter().all(|id| id.starts_with("b-")), "{one:?}");
+        assert_eq!(sorted(one).len(), 10);
+        let (none, _) = walk(server, "/v1/hosts?node=n2&state=offline");
+        assert!(none.is_empty(), "{none:?}");
+    }
+    let (own, _) = walk(&servers[1], "/v1/hosts?node=self&state=online");
+    assert_eq!(own.len(), 10);
+    // From the command line, too.
+    let api = format!("http://{}", servers[1].http);
+    let home = nodes.homes[1].path();
+    let shown = |more: &[&str]| -> usize {
+        let args = [&["hosts", "--json", "--api", &api], more].concat();
+        let ended = super::support::server::run(home, &args);
+        let page: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        list(&page, "hosts").len()
+    };
+    assert_eq!(shown(&["--node", "n1"]), 200);
+    assert_eq!(shown(&["--online"]), 210);
+    let ended = super::support::server::run(home, &["hosts", "--online", "--api", &api]);
+    let header = ended.stdout.lines().next().unwrap_or_default();
+    assert!(
+        header.starts_with("ID") && header.contains("NODE"),
+        "{header}"
+    );
+}
+
+#[test]
+fn without_the_store_a_node_shows_its_own_hosts() {
+    let nodes = Nodes::new(2);
+    let servers = nodes.start();
+    let _here = Host::named(servers[0].tcp, "127.0.128.1", "here");
+    let _there = Host::named(servers[1].tcp, "127.0.128.1", "there");
+    until_so("both are listed", || {
+        sorted(walk(&servers[0], "/v1/hosts?limit=9").0) == ["here", "there"]
+    });
+    assert!(servers[0].json("/v1/hosts").get("complete").is_none());
+    nodes.redis.stop();
+    servers[0].until_ready(false);
+    let page = servers[0].json("/v1/hosts");
+    assert_eq!(page["complete"], false);
+    assert_eq!(list(&page, "hosts").len(), 1);
+    assert_eq!(servers[0].get("/v1/nodes").0, 503);
+    nodes.redis.go_on();
+}
+
 super::support::on_both_stores!(a_single_node_lists_itself);
 
 fn a_single_node_lists_itself(mut home: Home) {

@@ -8,6 +8,7 @@
 //!
 //! A host without labels has no entry here. Keys and values are interned: a fleet has few of them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -151,6 +152,31 @@ impl Labels {
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()));
         self.replace(slot, LabelSource::Config, set);
+    }
+
+    /// Labels of a host that has no row, from the configuration and from what is stored of it, by key.
+    pub(crate) fn of_record(
+        &mut self,
+        host: &impl Facts,
+        stored: [(LabelSource, Option<BTreeMap<String, String>>); 2],
+    ) -> Vec<(Cow<'static, str>, Cow<'static, str>, LabelSource)> {
+        let mut all: BTreeMap<String, (String, LabelSource)> = BTreeMap::new();
+        for (selection, labels) in &mut self.rules {
+            if selection.takes(host) {
+                for (key, value) in &*labels {
+                    let entry = all.entry(key.clone());
+                    entry.or_insert_with(|| (value.clone(), LabelSource::Config));
+                }
+            }
+        }
+        for (source, labels) in stored {
+            for (key, value) in labels.unwrap_or_default() {
+                all.entry(key).or_insert((value, source));
+            }
+        }
+        let all = all.into_iter().take(LABELS_MAX);
+        all.map(|(key, (value, source))| (key.into(), value.into(), source))
+            .collect()
     }
 
     /// Takes the labels that a host claims, as far as there is room. Returns whether they have

@@ -3,6 +3,7 @@
 mod history;
 mod identity;
 mod labels;
+mod nodes;
 mod presence;
 mod reports;
 mod requests;
@@ -253,6 +254,9 @@ impl Step<'_> {
             }
             Outcome::Restored { key, stored } => self.tasks.restored(&mut self.cx, &key, &stored),
             Outcome::Read { ticket, found } => {
+                if let Some((requester, reading)) = self.tasks.take_hosts(ticket) {
+                    return self.hosts_read(requester, reading, found);
+                }
                 if let Some((requester, reading)) = self.tasks.take_history(ticket) {
                     return self.history_read(requester, reading, found);
                 }

@@ -4,8 +4,9 @@ use crate::handlers::directory::Directory;
 use crate::handlers::request::Request;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::console::NewCommand;
-use crate::handlers::tasks::dispatch::not_now;
+use crate::handlers::tasks::dispatch::{not_now, wrong};
 use crate::handlers::tasks::reads::Reading;
+use crate::handlers::view::PageStart;
 use crate::limits::HOSTS_PER_STEP_MAX;
 use crate::store::op::Question;
 
@@ -45,12 +46,32 @@ impl Step<'_> {
             Request::Label { host, changes } => {
                 return self.ask_label(requester, &host, &changes);
             }
+            Request::Named { hosts } => return self.ask_records(requester, hosts),
             Request::Hosts {
-                target,
+                target: Some(_),
+                node: Some(node),
+                ..
+            } if node != "self" => Err(wrong("name a node or a target, not both".to_owned())),
+            Request::Hosts {
+                target: Some(target),
+                node: _,
                 filter,
-                cursor,
+                start,
                 limit,
-            } => tasks.list_hosts(cx, hosts, requester, &target, (filter, cursor, limit)),
+            } => {
+                let cursor = match start {
+                    PageStart::Slot(cursor) => cursor,
+                    PageStart::Scan(_) => 0,
+                };
+                tasks.list_hosts(cx, hosts, requester, &target, (filter, cursor, limit))
+            }
+            Request::Hosts {
+                target: None,
+                node,
+                filter,
+                start,
+                limit,
+            } => return self.ask_page(requester, node, (filter, start, limit)),
             Request::Groups { key, command } => {
                 return tasks.ask_groups(cx, requester, &key, command);
             }

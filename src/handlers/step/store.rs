@@ -229,6 +229,7 @@ impl Step<'_> {
 
     /// Takes the list of the other nodes that share the store.
     pub(super) fn nodes_changed(&mut self, are_several: bool) {
+        *self.cx.had_others |= are_several;
         *self.cx.nodes = match are_several {
             true => Nodes::Several,
             false => Nodes::Alone,

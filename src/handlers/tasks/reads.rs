@@ -14,6 +14,7 @@ use crate::handlers::request::{ErrorKind, HistoryRequest, Response, TaskSummary,
 use crate::handlers::tasks::dispatch::{WAIT, not_now};
 use crate::handlers::tasks::groups::GroupsReading;
 use crate::handlers::tasks::table::Task;
+use crate::handlers::view::Filter;
 
 /// Use of the store's answer.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub(crate) enum Reading {
     Groups(Box<GroupsReading>),
     /// The nodes of the store.
     Nodes,
+    /// Hosts of any node.
+    Hosts(HostsReading),
     /// History.
     History(Box<HistoryReading>),
     /// A console command.
@@ -56,6 +59,15 @@ pub(crate) enum Reading {
         /// The requested hosts.
         hosts: Vec<HostId>,
     },
+}
+
+/// A request for hosts of any node that waits for the store.
+#[derive(Clone, Debug)]
+pub(crate) enum HostsReading {
+    /// Hosts by name.
+    Named(Vec<HostId>),
+    /// A page of those in these states.
+    Page(Filter),
 }
 
 /// A request for the history that waits for the store.
@@ -231,6 +243,17 @@ impl Tasks {
         }
     }
 
+    /// Takes the requester of a question, if it was about hosts of any node.
+    pub(crate) fn take_hosts(&mut self, ticket: u64) -> Option<(u64, HostsReading)> {
+        let pending = self.reads.pending.get(&ticket)?;
+        let Reading::Hosts(reading) = &pending.reading else {
+            return None;
+        };
+        let (requester, reading) = (pending.requester, reading.clone());
+        self.reads.pending.remove(&ticket);
+        Some((requester, reading))
+    }
+
     /// The store is unavailable: answers the waiting requesters.
     pub(crate) fn forget_reads(&mut self, cx: &mut Ctx<'_>) {
         self.reads.turn = VecDeque::new();
@@ -337,7 +360,9 @@ impl Tasks {
                 | Found::Results(_)
                 | Found::Transitions(_)
                 | Found::FleetHistory(_)
-                | Found::Nodes(_),
+                | Found::Nodes(_)
+                | Found::Hosts(_)
+                | Found::Scan { .. },
             ) => unknown("the store answered something else"),
         };
         cx.respond(requester, answer);

@@ -13,7 +13,7 @@ use crate::handlers::request::Response;
 use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::dispatch::{Refusal, wrong};
 use crate::handlers::tasks::jobs::Job;
-use crate::handlers::view::{Filter, HostView};
+use crate::handlers::view::{Filter, HostView, PageStart};
 
 /// A comparison of a target with the hosts.
 #[derive(Debug)]
@@ -167,7 +167,7 @@ impl Tasks {
 pub(crate) fn answer_listing(cx: &mut Ctx<'_>, listing: Listing) {
     let answer = Response::Hosts {
         hosts: listing.hosts,
-        next: listing.next,
+        next: listing.next.map(PageStart::Slot),
     };
     cx.respond(listing.requester, answer);
 }

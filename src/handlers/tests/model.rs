@@ -262,6 +262,7 @@ impl Model {
                 Found::Transitions(hosts.iter().map(|_| Vec::new()).collect())
             }
             Question::Nodes => Found::Nodes(Vec::new()),
+            Question::Hosts { .. } | Question::Scan(_) => Found::Nothing(String::new()),
             Question::FleetHistory { .. } => Found::FleetHistory(Box::default()),
             Question::Output {
                 code,

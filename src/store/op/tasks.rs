@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FleetHistory, NodeFacts, Origin, Stamp, Transition};
+use super::{FleetHistory, HostRecord, HostScan, NodeFacts, Origin, ScanPlace, Stamp, Transition};
 use crate::ids::{HostId, TaskKey};
 use crate::time::UnixMs;
 
@@ -139,6 +139,13 @@ pub enum Question {
     },
     /// The nodes of the store.
     Nodes,
+    /// Stored hosts of any node, by name.
+    Hosts {
+        /// The hosts.
+        hosts: Vec<HostId>,
+    },
+    /// A page of the stored hosts of any node.
+    Scan(HostScan),
     /// The whole output of a command on a host.
     Output {
         /// The task's key, or the id of a console command.
@@ -167,6 +174,15 @@ pub enum Found {
     FleetHistory(Box<FleetHistory>),
     /// To `Question::Nodes`, by name.
     Nodes(Vec<NodeFacts>),
+    /// To `Question::Hosts`, in the order of the hosts; none for a host that is not known.
+    Hosts(Vec<Option<HostRecord>>),
+    /// To `Question::Scan`.
+    Scan {
+        /// The hosts.
+        hosts: Vec<HostRecord>,
+        /// Start of the next page.
+        next: Option<ScanPlace>,
+    },
     /// The store became unavailable, or the key has another type: the reason.
     Nothing(String),
 }

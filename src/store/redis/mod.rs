@@ -29,6 +29,7 @@ mod connection;
 mod dispatch;
 mod errors;
 mod facts;
+mod hosts;
 mod lease;
 mod link;
 mod load;

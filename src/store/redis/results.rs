@@ -44,6 +44,8 @@ pub(super) fn read(op: &Read) -> Box<dyn Job + '_> {
             from: *from,
         }),
         Question::Nodes => Box::new(super::nodes::All::new(ticket)),
+        Question::Hosts { hosts } => Box::new(super::hosts::Named::new(ticket, hosts)),
+        Question::Scan(scan) => Box::new(super::hosts::Scan::new(ticket, scan)),
         Question::Output {
             code,
             host,

@@ -274,10 +274,12 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                 }
                 Question::Whole { key } => after(&written, key.as_str(), floor),
                 Question::Output { host, .. } => behind_all(&last, [host.as_str()], floor),
-                Question::Transitions { hosts } | Question::Results { hosts, .. } => {
+                Question::Transitions { hosts }
+                | Question::Results { hosts, .. }
+                | Question::Hosts { hosts } => {
                     behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
                 }
-                Question::FleetHistory { .. } | Question::Nodes => floor,
+                Question::FleetHistory { .. } | Question::Nodes | Question::Scan(_) => floor,
             },
         };
         while waves.len() <= wave {
