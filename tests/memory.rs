@@ -206,12 +206,12 @@ fn a_heartbeat_allocates_nothing() {
                 word: Word::Alive,
             };
             emit(&reply, order, &mut out);
-            let Ok(ServerStep::Got { said, used }) =
+            let Ok(ServerStep::Got { content, used }) =
                 decode_from_server(framing, &mut Order::Unknown, &out)
             else {
                 panic!("a whole answer to {body}");
             };
-            assert_eq!((said, used), (FromServer::Reply(reply), out.len()));
+            assert_eq!((content, used), (FromServer::Reply(reply), out.len()));
         });
         assert_eq!(allocations, 0, "{body}");
         assert_eq!(

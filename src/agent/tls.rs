@@ -269,14 +269,14 @@ mod tests {
         let mut channel = Channel::new(&settings).unwrap();
         let mut socket = Socket::default();
         while !channel.handshake(&mut socket, &mut 4_096).unwrap() || server.is_handshaking() {
-            let mut said = &std::mem::take(&mut socket.gone)[..];
-            while !said.is_empty() {
-                server.read_tls(&mut said).unwrap();
+            let mut sent = &std::mem::take(&mut socket.outgoing)[..];
+            while !sent.is_empty() {
+                server.read_tls(&mut sent).unwrap();
                 server.process_new_packets().unwrap();
             }
-            let came = socket.came.get_mut();
+            let incoming = socket.incoming.get_mut();
             while server.wants_write() {
-                server.write_tls(came).unwrap();
+                server.write_tls(incoming).unwrap();
             }
         }
         (channel, server, socket)
@@ -292,7 +292,7 @@ mod tests {
             server.writer().write_all(b"x").unwrap();
         }
         while server.wants_write() {
-            server.write_tls(socket.came.get_mut()).unwrap();
+            server.write_tls(socket.incoming.get_mut()).unwrap();
         }
         let all = socket.left();
         let (mut left, mut plain) = (16_384, 0);

@@ -386,7 +386,7 @@ impl Fleet {
     /// # Errors
     /// When the poll fails.
     pub fn turn(&mut self, until: Instant) -> Result<(), BenchError> {
-        let until = match self.inbox.as_ref().is_some_and(Inbox::waits) {
+        let until = match self.inbox.as_ref().is_some_and(Inbox::has_ready) {
             true => Instant::ZERO,
             false => until,
         };

@@ -13,9 +13,9 @@ use super::arrival::{self, Arrival};
 /// Number of sockets behind the port.
 pub const SOCKETS: usize = 16;
 /// Receive buffer of each socket, in bytes; the system may allow less.
-const HELD_BYTES: usize = 4 * 1024 * 1024;
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// The longest datagram a server sends, and one byte more.
-const TEXT_BYTES: usize = 1_025;
+const DATAGRAM_BYTES: usize = 1_025;
 
 /// The sockets behind one port.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Inbox {
     sockets: Vec<UdpSocket>,
     /// Sockets that may have datagrams.
     ready: Vec<usize>,
-    text: Vec<u8>,
+    buffer: Vec<u8>,
     /// The port.
     pub port: u16,
 }
@@ -39,7 +39,7 @@ impl Inbox {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), None)?;
             socket.set_reuse_port(true)?;
             // The system may give less.
-            socket.set_recv_buffer_size(HELD_BYTES)?;
+            socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
             arrival::enable(&socket)?;
             socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
             let mut socket = UdpSocket::from_std(socket.into());
@@ -50,7 +50,7 @@ impl Inbox {
         Ok(Self {
             sockets,
             ready: Vec::with_capacity(SOCKETS),
-            text: vec![0; TEXT_BYTES],
+            buffer: vec![0; DATAGRAM_BYTES],
             port,
         })
     }
@@ -64,21 +64,21 @@ impl Inbox {
 
     /// Returns whether a socket may have datagrams.
     #[must_use]
-    pub const fn waits(&self) -> bool {
+    pub const fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Reads at most `most` datagrams and passes each to `each`.
+    /// Reads at most `max` datagrams and passes each to `each`.
     ///
     /// # Errors
     /// The system's error.
-    pub fn take(&mut self, most: usize, mut each: impl FnMut(Arrival, &[u8])) -> io::Result<()> {
-        for _ in 0..most {
+    pub fn take(&mut self, max: usize, mut each: impl FnMut(Arrival, &[u8])) -> io::Result<()> {
+        for _ in 0..max {
             let Some(&number) = self.ready.last() else {
                 break;
             };
-            match arrival::receive(&self.sockets[number], &mut self.text) {
-                Ok(arrival) => each(arrival, &self.text[..arrival.length]),
+            match arrival::receive(&self.sockets[number], &mut self.buffer) {
+                Ok(arrival) => each(arrival, &self.buffer[..arrival.length]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.ready.pop();

@@ -35,14 +35,14 @@ pub(crate) fn settings(
 /// A socket: received bytes of the peer, and bytes to the peer. It never blocks.
 #[derive(Default)]
 pub(crate) struct Socket {
-    pub(crate) came: Cursor<Vec<u8>>,
-    pub(crate) gone: Vec<u8>,
+    pub(crate) incoming: Cursor<Vec<u8>>,
+    pub(crate) outgoing: Vec<u8>,
 }
 
 impl Socket {
     /// Bytes that have not been read.
     pub(crate) fn left(&self) -> usize {
-        self.came.get_ref().len() - self.came.position() as usize
+        self.incoming.get_ref().len() - self.incoming.position() as usize
     }
 }
 
@@ -50,14 +50,14 @@ impl Read for Socket {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self.left() {
             0 => Err(ErrorKind::WouldBlock.into()),
-            _ => self.came.read(into),
+            _ => self.incoming.read(into),
         }
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.gone.write(bytes)
+        self.outgoing.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -68,7 +68,7 @@ pub enum ServerStep<'a> {
     /// A frame of `used` bytes, including its header.
     Got {
         /// Its content.
-        said: FromServer<'a>,
+        content: FromServer<'a>,
         /// Length of the frame in bytes.
         used: usize,
     },
@@ -131,8 +131,9 @@ pub fn decode_from_server<'a>(
     let Some(body) = rest.get(..used - FRAME_HEADER_BYTES) else {
         return Ok(ServerStep::Need(used));
     };
-    let said = from_server::decode_body(body);
-    said.map(|said| ServerStep::Got { said, used })
+    let content = from_server::decode_body(body);
+    content
+        .map(|content| ServerStep::Got { content, used })
         .map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
 }
 
@@ -173,8 +174,9 @@ pub fn decode_from_server_sealed<'a>(
         Err(need) => return Ok(ServerStep::Need(need)),
     };
     let used = body.len() + TAG_BYTES + FRAME_HEADER_BYTES;
-    let said = from_server::decode_body(body);
-    said.map(|said| ServerStep::Got { said, used })
+    let content = from_server::decode_body(body);
+    content
+        .map(|content| ServerStep::Got { content, used })
         .map_err(|error| DecodeError::new(error.kind, error.offset + FRAME_HEADER_BYTES))
 }
 

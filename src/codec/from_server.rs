@@ -40,9 +40,9 @@ pub fn decode_push(body: &[u8]) -> Result<Datagram<'_, Push<'_>>, DecodeError> {
     if flag != Flag::Dispatch {
         return Err(DecodeError::new(Abnormal::OutOfPlace("this code"), 0));
     }
-    let said = push(&members)?;
+    let content = push(&members)?;
     let signature = members.signature(flag)?;
-    Ok(Datagram { said, signature })
+    Ok(Datagram { content, signature })
 }
 
 /// An ADH44: a task or a command, never both.

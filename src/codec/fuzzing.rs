@@ -200,8 +200,8 @@ pub fn from_server(data: &[u8]) {
             }
         }
         match step {
-            Ok(ServerStep::Got { said, used }) => {
-                say_and_read(&said, order);
+            Ok(ServerStep::Got { content, used }) => {
+                say_and_read(&content, order);
                 rest = &rest[used..];
             }
             Ok(ServerStep::Need(bytes)) => {
@@ -221,9 +221,9 @@ pub fn from_server(data: &[u8]) {
 ///
 /// # Panics
 /// When that does not hold.
-pub fn say_and_read(said: &FromServer<'_>, order: Order) {
+pub fn say_and_read(content: &FromServer<'_>, order: Order) {
     let mut frame = Vec::new();
-    match said {
+    match content {
         FromServer::Reply(reply) => emit(reply, order, &mut frame),
         FromServer::Push(push) => {
             if emit_push(push, order, &mut frame).is_err() {
@@ -237,30 +237,36 @@ pub fn say_and_read(said: &FromServer<'_>, order: Order) {
         limit: FRAME_BYTES_MAX,
     };
     match decode_from_server(framing, &mut Order::Unknown, &frame) {
-        Ok(ServerStep::Got { said: read, used }) => {
+        Ok(ServerStep::Got {
+            content: read,
+            used,
+        }) => {
             assert_eq!(used, frame.len());
-            assert!(is_same(&read, said), "{said:?} was read back as {read:?}");
+            assert!(
+                is_same(&read, content),
+                "{content:?} was read back as {read:?}"
+            );
         }
-        other => panic!("{said:?} was read back as {other:?}"),
+        other => panic!("{content:?} was read back as {other:?}"),
     }
 }
 
 /// Returns whether the parsed message equals the sent one, or is the replacement of one that is too
 /// long.
-fn is_same(read: &FromServer<'_>, said: &FromServer<'_>) -> bool {
-    let (FromServer::Reply(one), FromServer::Reply(other)) = (read, said) else {
-        return read == said;
+fn is_same(read: &FromServer<'_>, content: &FromServer<'_>) -> bool {
+    let (FromServer::Reply(one), FromServer::Reply(other)) = (read, content) else {
+        return read == content;
     };
     let words = match (&one.word, &other.word) {
-        (Word::Refused(read), Word::Refused(said)) => {
-            read.chars().eq(said.chars().take(REFUSAL_CHARS_MAX))
+        (Word::Refused(read), Word::Refused(content)) => {
+            read.chars().eq(content.chars().take(REFUSAL_CHARS_MAX))
         }
         (Word::Refused(_), Word::Book { task, commands }) => {
             // An escape has six bytes at most, a number and its brackets fewer than forty.
             let texts = commands.iter().map(|(command, _)| 6 * command.len() + 40);
             6 * task.len() + texts.sum::<usize>() > FRAME_BYTES_MAX / 2
         }
-        (read, said) => read == said,
+        (read, content) => read == content,
     };
     words && (one.flag, one.seq) == (other.flag, other.seq)
 }

@@ -54,9 +54,9 @@ pub fn decode_datagram(body: &[u8]) -> Result<Datagram<'_, Incoming<'_>>, Decode
     let body = str::from_utf8(body)
         .map_err(|error| DecodeError::new(Abnormal::Utf8, error.valid_up_to()))?;
     let members = Members::read(body)?;
-    let said = members.incoming()?;
-    let signature = members.signature(said.message.flag())?;
-    Ok(Datagram { said, signature })
+    let content = members.incoming()?;
+    let signature = members.signature(content.message.flag())?;
+    Ok(Datagram { content, signature })
 }
 
 /// Parses a JSON body.

@@ -281,7 +281,7 @@ impl Over<'_> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Datagram<'a, T> {
     /// The content.
-    pub said: T,
+    pub content: T,
     /// The signature, if there is one.
     pub signature: Option<Signature<'a>>,
 }

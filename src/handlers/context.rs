@@ -127,12 +127,12 @@ impl Ctx<'_> {
     }
 
     /// Publishes an event.
-    pub(crate) fn tell(&mut self, stamp: Stamp, kind: EventKind) {
-        self.tell_about(stamp, kind, false);
+    pub(crate) fn publish(&mut self, stamp: Stamp, kind: EventKind) {
+        self.publish_event(stamp, kind, false);
     }
 
     /// Raises an event; `passing` says whether it is about a host or key that was never known here.
-    pub(crate) fn tell_about(&mut self, stamp: Stamp, kind: EventKind, passing: bool) {
+    pub(crate) fn publish_event(&mut self, stamp: Stamp, kind: EventKind, passing: bool) {
         self.fx.push(Effect::Tell(Event {
             stamp,
             kind,

@@ -328,7 +328,7 @@ impl Core {
                 stamp,
             },
         );
-        step.cx.tell(stamp, EventKind::Outside(news));
+        step.cx.publish(stamp, EventKind::Outside(news));
     }
 
     /// Publishes a request over HTTP that has changed something, or was refused. `by_stranger`: its
@@ -350,7 +350,7 @@ impl Core {
             },
         );
         step.cx
-            .tell_about(stamp, EventKind::Audit(record), by_stranger);
+            .publish_event(stamp, EventKind::Audit(record), by_stranger);
     }
 
     /// Begins the end of the server. With `offline` every host goes offline, else the presence stays

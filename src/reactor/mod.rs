@@ -529,7 +529,7 @@ impl Reactor {
                 Effect::Tell(event) => {
                     journal::event(&event);
                     self.stats.events_missed += self.subscribers.notify(&event);
-                    self.web.tell(&event, at.now);
+                    self.web.publish(&event, at.now);
                 }
                 Effect::Log(note) => journal::note(&note),
                 Effect::Stop { status, why } => self.lifecycle.fail(ServeError { status, why }),

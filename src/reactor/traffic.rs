@@ -44,15 +44,15 @@ impl Reactor {
             journal::received(from, "a datagram", body);
         }
         match decode_datagram(body) {
-            Ok(Datagram { said, signature }) => {
+            Ok(Datagram { content, signature }) => {
                 let input = match signature {
                     None => Input::Datagram {
                         from,
-                        incoming: said,
+                        incoming: content,
                     },
                     Some(signature) => Input::Signed {
                         from,
-                        incoming: said,
+                        incoming: content,
                         signature,
                     },
                 };

@@ -30,11 +30,11 @@ pub(super) struct Keyed {
 /// Progress of the handshake on this connection.
 enum Stage {
     /// No message is sent yet.
-    Silent,
+    Idle,
     /// The hello is sent.
-    Asked { id: String, client: Nonce },
+    HelloSent { id: String, client: Nonce },
     /// The agent's proof is sent.
-    Proving {
+    ProofSent {
         id: String,
         client: Nonce,
         server: Nonce,
@@ -46,7 +46,7 @@ enum Stage {
 struct Session {
     guard: Guard,
     keys: Directions,
-    came: Window,
+    received: Window,
 }
 
 impl fmt::Debug for Keyed {
@@ -66,7 +66,7 @@ impl Keyed {
 
     /// Ends the session with its connection.
     pub(super) fn forget(&mut self) {
-        self.stage = Stage::Silent;
+        self.stage = Stage::Idle;
     }
 
     fn transcript<'a>(
@@ -92,7 +92,7 @@ impl Core {
             name,
             key,
             nonces,
-            stage: Stage::Silent,
+            stage: Stage::Idle,
         }));
     }
 
@@ -107,7 +107,7 @@ impl Core {
         };
         let (id, nonce) = (hello.id.to_string(), Nonce::of(random));
         let key = keyed.name.clone().into();
-        keyed.stage = Stage::Asked { id, client: nonce };
+        keyed.stage = Stage::HelloSent { id, client: nonce };
         self.say(
             Message::KeyedHello(KeyedHello { hello, key, nonce }),
             Some(0),
@@ -130,13 +130,13 @@ impl Core {
                 fx,
             );
         };
-        let stage = std::mem::replace(&mut keyed.stage, Stage::Silent);
-        let Stage::Asked { id, client } = stage else {
+        let stage = std::mem::replace(&mut keyed.stage, Stage::Idle);
+        let Stage::HelloSent { id, client } = stage else {
             return self.disconnect(at, "it asks for a proof at the wrong time", fx);
         };
-        let said = keyed.transcript((&id, client, server), &self.settings);
-        let proof = Hex(&said.client_proof(&keyed.key)).to_string();
-        keyed.stage = Stage::Proving { id, client, server };
+        let transcript = keyed.transcript((&id, client, server), &self.settings);
+        let proof = Hex(&transcript.client_proof(&keyed.key)).to_string();
+        keyed.stage = Stage::ProofSent { id, client, server };
         self.say(Message::Proof(proof.into()), Some(0), fx);
     }
 
@@ -145,18 +145,22 @@ impl Core {
         let Some(keyed) = &mut self.keyed else {
             return false;
         };
-        let stage = std::mem::replace(&mut keyed.stage, Stage::Silent);
-        let Stage::Proving { id, client, server } = stage else {
+        let stage = std::mem::replace(&mut keyed.stage, Stage::Idle);
+        let Stage::ProofSent { id, client, server } = stage else {
             return false;
         };
-        let said = keyed.transcript((&id, client, server), &self.settings);
-        if !said.server_has(&keyed.key, proof) {
+        let transcript = keyed.transcript((&id, client, server), &self.settings);
+        if !transcript.server_has(&keyed.key, proof) {
             return false;
         }
-        let keys = said.directions(&keyed.key);
+        let keys = transcript.directions(&keyed.key);
         let guard = Guard::of_client(&keys);
-        let came = Window::default();
-        keyed.stage = Stage::Proved(Box::new(Session { guard, keys, came }));
+        let received = Window::default();
+        keyed.stage = Stage::Proved(Box::new(Session {
+            guard,
+            keys,
+            received,
+        }));
         true
     }
 
@@ -167,16 +171,16 @@ impl Core {
             return;
         };
         let bytes = Some(bytes).filter(|bytes| bytes.len() <= DATAGRAM_SIGNED_BYTES_MAX);
-        let said = bytes.and_then(|bytes| decode_push(bytes).ok());
-        let Some((push, signature)) = said
-            .and_then(|Datagram { said, signature }| signature.map(|signature| (said, signature)))
-        else {
+        let content = bytes.and_then(|bytes| decode_push(bytes).ok());
+        let Some((push, signature)) = content.and_then(|Datagram { content, signature }| {
+            signature.map(|signature| (content, signature))
+        }) else {
             return drop_datagram("it has no signature", fx);
         };
         if !signature.is_of(&session.keys.to_client) {
             return drop_datagram("its signature is wrong", fx);
         }
-        if !session.came.take(signature.n) {
+        if !session.received.take(signature.n) {
             return drop_datagram("it is a duplicate", fx);
         }
         match push {

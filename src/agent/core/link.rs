@@ -250,8 +250,8 @@ impl Core {
                 None => decode_from_server(FRAMING, order, rest),
             };
             match step {
-                Ok(ServerStep::Got { said, used }) => {
-                    self.on_message(at, said, fx);
+                Ok(ServerStep::Got { content, used }) => {
+                    self.on_message(at, content, fx);
                     done += used;
                 }
                 Ok(ServerStep::Need(_)) => break,
@@ -283,8 +283,8 @@ impl Core {
         }
     }
 
-    fn on_message(&mut self, at: Moment, said: FromServer<'_>, fx: &mut Vec<Effect>) {
-        match said {
+    fn on_message(&mut self, at: Moment, content: FromServer<'_>, fx: &mut Vec<Effect>) {
+        match content {
             FromServer::Push(_) if self.is_unproved() => {
                 self.disconnect(at, "it sends work before its proof", fx);
             }

@@ -49,8 +49,11 @@ impl Fleet {
             let rest = &bytes[used..];
             match decode_from_server(frames::FRAMING, &mut host.order, rest) {
                 Ok(ServerStep::Need(_)) => break,
-                Ok(ServerStep::Got { said, used: more }) => {
-                    self.said(now, index, said)?;
+                Ok(ServerStep::Got {
+                    content,
+                    used: more,
+                }) => {
+                    self.on_message(now, index, content)?;
                     used += more;
                 }
                 Err(_) if !self.setup.strict => used += frames::echoed(rest),
@@ -60,8 +63,13 @@ impl Fleet {
         Ok(used)
     }
 
-    fn said(&mut self, now: Instant, index: usize, said: FromServer<'_>) -> io::Result<()> {
-        let reply = match said {
+    fn on_message(
+        &mut self,
+        now: Instant,
+        index: usize,
+        content: FromServer<'_>,
+    ) -> io::Result<()> {
+        let reply = match content {
             FromServer::Push(Push::Task(key)) => {
                 self.emit(FleetEvent::Task(index, key.into_owned()));
                 return Ok(());

@@ -6,12 +6,12 @@ use super::{AUTO, frame};
 use crate::limits::FRAME_BYTES_MAX;
 
 /// The message in a server's body, or the label of the error and the text it points at.
-fn said(body: &str) -> Result<FromServer<'static>, (&'static str, String)> {
+fn content(body: &str) -> Result<FromServer<'static>, (&'static str, String)> {
     let frame = frame(body.len(), body.as_bytes());
     match decode_from_server(AUTO, &mut Order::Unknown, &frame) {
-        Ok(ServerStep::Got { said, used }) => {
+        Ok(ServerStep::Got { content, used }) => {
             assert_eq!(used, frame.len(), "{body}");
-            Ok(match said {
+            Ok(match content {
                 FromServer::Reply(reply) => FromServer::Reply(reply),
                 FromServer::Push(Push::Task(task)) => push_task(&task),
                 FromServer::Push(Push::Command { text, cid }) => push_command(&text, &cid),
@@ -76,14 +76,14 @@ fn golden() -> Vec<(String, FromServer<'static>)> {
             push_command("echo \"ä\"", CID),
         ),
     ]
-    .map(|(body, said)| (body.to_owned(), said))
+    .map(|(body, content)| (body.to_owned(), content))
     .into()
 }
 
 #[test]
 fn golden_bytes_are_parsed_and_emitted() {
     for (body, wanted) in golden() {
-        assert_eq!(said(&body).as_ref(), Ok(&wanted), "{body}");
+        assert_eq!(content(&body).as_ref(), Ok(&wanted), "{body}");
         for (order, header) in [
             (Order::Little, (body.len() as i32).to_le_bytes()),
             (Order::Unknown, (body.len() as i32).to_le_bytes()),
@@ -124,7 +124,7 @@ fn unknown_members_are_skipped() {
         seq: None,
         word: Word::GotIt,
     });
-    assert_eq!(said(body), Ok(got_it));
+    assert_eq!(content(body), Ok(got_it));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_wrong_member_of_a_server_is_pointed_at() {
             "x\":1}",
         ),
     ] {
-        let (found, rest) = said(body).expect_err(body);
+        let (found, rest) = content(body).expect_err(body);
         assert!(
             found == label && rest.starts_with(at),
             "{body}: {found} at {rest}"
@@ -244,7 +244,8 @@ fn oversized_messages_are_refused_or_removed() {
     let (flag, seq) = (Flag::Book, Some(5));
     emit(&Reply { flag, seq, word }, Order::Big, &mut out);
     let frame = out.split_off(6);
-    let Ok(ServerStep::Got { said, used }) = decode_from_server(AUTO, &mut Order::Unknown, &frame)
+    let Ok(ServerStep::Got { content, used }) =
+        decode_from_server(AUTO, &mut Order::Unknown, &frame)
     else {
         panic!("a whole frame");
     };
@@ -253,9 +254,9 @@ fn oversized_messages_are_refused_or_removed() {
         seq: Some(5),
         word: Word::Refused(why),
         ..
-    }) = said
+    }) = content
     else {
-        panic!("{said:?}");
+        panic!("{content:?}");
     };
     assert!(why.contains("65535"), "{why}");
 

@@ -200,7 +200,7 @@ impl Fleet {
         }
         let from = host.peer().address();
         let host = host.id();
-        cx.tell_about(stamp, EventKind::Online { host, from }, !lasting);
+        cx.publish_event(stamp, EventKind::Online { host, from }, !lasting);
         let event = Some(stamp.seq);
         Some(CameOnline { event })
     }
@@ -212,7 +212,7 @@ impl Fleet {
         };
         let from = host.peer().address();
         let (passing, host) = (!host.has(Marks::LASTING), host.id());
-        cx.tell_about(stamp, EventKind::Online { host, from }, passing);
+        cx.publish_event(stamp, EventKind::Online { host, from }, passing);
     }
 
     /// Takes a host offline, without a report. It stays `in_doubt` while the store may still write it
@@ -275,7 +275,7 @@ impl Fleet {
         cx.stats.offlines[reason as usize] += 1;
         if let Some(stamp) = stamp {
             let host = host.id();
-            cx.tell_about(stamp, EventKind::Offline { host, reason }, !lasting);
+            cx.publish_event(stamp, EventKind::Offline { host, reason }, !lasting);
         }
         // A host that never stayed is no loss of the fleet.
         // Those whose reports wait still count as online.

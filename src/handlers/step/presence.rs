@@ -279,7 +279,7 @@ impl Step<'_> {
         };
         let who = about.clone().unwrap_or_else(|| "fleet".to_owned());
         self.cx.log(level, event, who, line);
-        self.cx.tell(stamp, kind);
+        self.cx.publish(stamp, kind);
         let notice = Notice {
             event,
             about,
@@ -359,7 +359,7 @@ impl Step<'_> {
             event: Some(stamp),
             history: Vec::new(),
         });
-        self.cx.tell(stamp, EventKind::Offline { host, reason });
+        self.cx.publish(stamp, EventKind::Offline { host, reason });
     }
 
     /// Reports the hosts of a node that is gone, which this node has ended as lost.
@@ -369,7 +369,7 @@ impl Step<'_> {
                 let (host, reason) = (found.host, Reason::Lost);
                 let stamp = self.cx.stamp();
                 self.cx.stats.offlines[reason as usize] += 1;
-                self.cx.tell(stamp, EventKind::Offline { host, reason });
+                self.cx.publish(stamp, EventKind::Offline { host, reason });
                 continue;
             };
             let host = self.fleet.host(slot);

@@ -127,7 +127,7 @@ impl Step<'_> {
             state,
         };
         if !silent {
-            self.cx.tell_about(stamp, kind, unknown);
+            self.cx.publish_event(stamp, kind, unknown);
         }
         self.outbox.report(Op::Progress(Box::new(report)), bytes);
         Flow::Taken
@@ -325,7 +325,7 @@ impl Step<'_> {
                 key: key.clone(),
                 state: said,
             };
-            self.cx.tell_about(stamp, kind, unknown);
+            self.cx.publish_event(stamp, kind, unknown);
         }
         let report = op::Answer {
             origin: Some(Origin {

@@ -140,7 +140,7 @@ impl Step<'_> {
             command: payload.command.clone(),
             exit: payload.exit,
         };
-        self.cx.tell(stamp, kind);
+        self.cx.publish(stamp, kind);
         let bytes = report_bytes(&payload);
         let report = TaskResult {
             origin: Some(Origin {

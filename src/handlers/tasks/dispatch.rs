@@ -320,7 +320,7 @@ impl Tasks {
             key: key.clone(),
             count: count as u64,
         };
-        cx.tell(stamp, kind);
+        cx.publish(stamp, kind);
         let draft = Draft {
             key: key.clone(),
             created,

@@ -202,11 +202,11 @@ mod tests {
     /// Sends the client's pending bytes, and reads them within one budget.
     fn say(client: &mut ClientConnection, channel: &mut Channel) -> Got {
         let mut socket = Socket::default();
-        client.write_tls(socket.came.get_mut()).unwrap();
+        client.write_tls(socket.incoming.get_mut()).unwrap();
         let (mut budget, mut steps) = (ReadBudget::among(1), 8);
         let got = channel.read(&mut socket, &mut [0; 1_024], &mut budget, &mut steps);
-        channel.send(&mut socket.gone, &mut 0);
-        client.read_tls(&mut &socket.gone[..]).unwrap();
+        channel.send(&mut socket.outgoing, &mut 0);
+        client.read_tls(&mut &socket.outgoing[..]).unwrap();
         client.process_new_packets().unwrap();
         got
     }
@@ -246,7 +246,7 @@ mod tests {
             client.writer().write_all(b"x").unwrap();
         }
         while client.wants_write() {
-            client.write_tls(socket.came.get_mut()).unwrap();
+            client.write_tls(socket.incoming.get_mut()).unwrap();
         }
         let mut counted = Records::default();
         for frames in [1, 16, 256] {
@@ -254,9 +254,9 @@ mod tests {
                 records: frames,
                 ..ReadBudget::among(1)
             };
-            let from = socket.came.position() as usize;
+            let from = socket.incoming.position() as usize;
             let (taken, _) = turn(&mut channel, &mut socket, budget);
-            let records = counted.advance(&socket.came.get_ref()[from..from + taken]);
+            let records = counted.advance(&socket.incoming.get_ref()[from..from + taken]);
             assert!((1..=frames).contains(&records), "{records} of {frames}");
         }
         // Each turn makes progress, and nothing is lost.
@@ -279,7 +279,7 @@ mod tests {
             for _ in 0..1_000 {
                 client.writer().write_all(b"x").unwrap();
             }
-            client.write_tls(socket.came.get_mut()).unwrap();
+            client.write_tls(socket.incoming.get_mut()).unwrap();
             let budget = ReadBudget {
                 bytes: 2_000,
                 ..ReadBudget::among(1)
@@ -297,7 +297,7 @@ mod tests {
         // The same message, a byte a record.
         let mut socket = Socket::default();
         for byte in &hello[5..] {
-            socket.came.get_mut().extend([22, 3, 1, 0, 1, *byte]);
+            socket.incoming.get_mut().extend([22, 3, 1, 0, 1, *byte]);
         }
         let mut steps = 1;
         let mut budget = ReadBudget::among(1_000_000);

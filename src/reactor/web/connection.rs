@@ -299,7 +299,7 @@ impl Connection {
     }
 
     /// Appends a message for a follower. Returns whether the follower keeps up.
-    pub(super) fn tell(&mut self, message: &str, now: Instant) -> bool {
+    pub(super) fn send_event(&mut self, message: &str, now: Instant) -> bool {
         if self.unsent() == 0 {
             self.progress_begins(now);
         }

@@ -354,7 +354,7 @@ impl Web {
 
     /// Sends an event to the followers. One that is too far behind is closed: it would not notice a
     /// gap, but it notices the end.
-    pub fn tell(&mut self, event: &Event, now: Instant) {
+    pub fn publish(&mut self, event: &Event, now: Instant) {
         self.recent.push(event);
         if self.followers.is_empty() {
             return;
@@ -364,7 +364,7 @@ impl Web {
             let Some(slot) = self.slot_of(token) else {
                 continue;
             };
-            if self.connections[slot].tell(&message, now) {
+            if self.connections[slot].send_event(&message, now) {
                 self.enqueue(token);
             } else {
                 self.stats.followers_dropped += 1;

@@ -295,10 +295,10 @@ fn a_follower_receives_events() {
         node: "n-1".into(),
         ..HttpRules::default()
     });
-    lp.web.tell(&online(6), lp.now);
+    lp.web.publish(&online(6), lp.now);
     let mut client = lp.follower();
     for seq in 7..9 {
-        lp.web.tell(&online(seq), lp.now);
+        lp.web.publish(&online(seq), lp.now);
     }
     let text = lp.heard(&mut client, |text| text.contains("\"seq\":8}\n\n"));
     let (head, stream) = text.split_once("\r\n\r\n").unwrap();
@@ -339,7 +339,7 @@ fn many_events_in_one_turn_reach_a_reader() {
     let mut client = lp.follower();
     let count = 4 * HTTP_FOLLOWER_BYTES_MAX / 100;
     for seq in 1..=count {
-        lp.web.tell(&online(seq as u64), lp.now);
+        lp.web.publish(&online(seq as u64), lp.now);
         if seq % 512 == 0 {
             lp.turn();
             client.listen();
@@ -360,7 +360,7 @@ fn only_a_slow_follower_is_dropped() {
     lp.until("dropped", |lp| {
         for _ in 0..512 {
             seq += 1;
-            lp.web.tell(&online(seq), lp.now);
+            lp.web.publish(&online(seq), lp.now);
         }
         quick.listen();
         quick.heard.clear();
@@ -373,7 +373,7 @@ fn only_a_slow_follower_is_dropped() {
         slow.listen();
         slow.ended
     });
-    lp.web.tell(&online(seq + 1), lp.now);
+    lp.web.publish(&online(seq + 1), lp.now);
     let last = format!("\"seq\":{}}}\n\n", seq + 1);
     lp.heard(&mut quick, |text| text.ends_with(&last));
 }
