@@ -30,8 +30,8 @@ pub const COMPLETE_COMMANDS_MAX: usize = 4_096;
 /// Header of the PROXY protocol, with its extensions, in bytes. A connection with a longer one is
 /// closed.
 pub const PROXY_HEADER_BYTES_MAX: usize = 2_048;
-/// Connections from load balancers whose PROXY header is awaited. The oldest is closed for a new
-/// one.
+/// Connections from load balancers whose PROXY header is awaited, within the room for connections.
+/// The oldest is closed for a new one, or for a connection that has no need of a header.
 pub const PROXY_WAITING_MAX: usize = 1_024;
 /// Text of the commands recorded as finished for one host of one task, in bytes: what one message
 /// can list. Others are not recorded. Each report reads the whole list.

@@ -27,6 +27,24 @@ pub enum ProxyPeer {
     Balancer,
 }
 
+impl ProxyPeer {
+    /// The peer's address, of a header that came from `balancer`. A loopback address is one of the
+    /// balancer's machine, which is known here only if that machine is this one.
+    ///
+    /// # Errors
+    /// When a host here cannot have the address.
+    pub fn address(self, balancer: SocketAddr) -> Result<SocketAddr, ProxyError> {
+        let is_local = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+        match self {
+            Self::Balancer => Ok(balancer),
+            Self::Client(client) if is_local(client) && !is_local(balancer) => {
+                Err(ProxyError::Address(client.ip()))
+            }
+            Self::Client(client) => Ok(client),
+        }
+    }
+}
+
 /// Progress of reading a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyStep {
@@ -155,8 +173,9 @@ pub fn proxy_header(bytes: &[u8]) -> Result<ProxyStep, ProxyError> {
 /// The source address, whose port is at `port_at`.
 fn client(ip: IpAddr, rest: &[u8], port_at: usize) -> Result<ProxyPeer, ProxyError> {
     let ip = ip.to_canonical();
-    let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
-    if ip.is_unspecified() || ip.is_multicast() || is_broadcast {
+    // `0.0.0.0/8` is this network, and `240.0.0.0/4` is reserved.
+    let is_of_none = matches!(ip, IpAddr::V4(ip) if matches!(ip.octets()[0], 0 | 240..));
+    if ip.is_unspecified() || ip.is_multicast() || is_of_none {
         return Err(ProxyError::Address(ip));
     }
     let port = u16::from_be_bytes(part(rest, port_at));
@@ -196,6 +215,48 @@ mod tests {
     fn whole(address: &str) -> Result<ProxyStep, ProxyError> {
         let address = address.parse().unwrap();
         Ok(ProxyStep::Whole(ProxyPeer::Client(address)))
+    }
+
+    #[test]
+    fn loopback_is_a_client_of_a_balancer_here_only() {
+        let (here, elsewhere) = (
+            "127.0.0.5:1".parse().unwrap(),
+            "10.0.0.5:1".parse().unwrap(),
+        );
+        for client in [
+            "127.0.0.1:7",
+            "127.9.9.9:7",
+            "[::1]:7",
+            "[::ffff:127.0.0.1]:7",
+        ] {
+            let client: SocketAddr = client.parse().unwrap();
+            let peer = ProxyPeer::Client(client);
+            assert_eq!(peer.address(here), Ok(client));
+            let refused = Err(ProxyError::Address(client.ip()));
+            assert_eq!(peer.address(elsewhere), refused);
+        }
+        assert_eq!(ProxyPeer::Balancer.address(elsewhere), Ok(elsewhere));
+        let client = ProxyPeer::Client(elsewhere);
+        assert_eq!(client.address(here), Ok(elsewhere));
+    }
+
+    #[test]
+    fn addresses_of_no_host_are_refused() {
+        for ip in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+        ] {
+            let ip: Ipv4Addr = ip.parse().unwrap();
+            let mut body = IPV4;
+            body[..4].copy_from_slice(&ip.octets());
+            let refused = Err(ProxyError::Address(ip.into()));
+            assert_eq!(proxy_header(&header(0x21, 0x11, &body)), refused);
+            let mapped = header(0x21, 0x21, &ipv6(&format!("::ffff:{ip}")));
+            assert_eq!(proxy_header(&mapped), refused);
+        }
     }
 
     #[test]

@@ -44,7 +44,13 @@ impl Reactor {
         let before = self.stats.accepted;
         while let Some((stream, peer)) = self.listener.accept(at.now, &mut self.stats) {
             if self.proxied.expects(peer.ip()) {
+                let room = self
+                    .connections
+                    .max()
+                    .saturating_sub(self.connections.len());
                 let (registry, stats) = (self.poller.registry(), &mut self.stats);
+                // One may wait in any case: its client may take the place of another.
+                self.proxied.fit(room.saturating_sub(1), at.now, stats);
                 self.proxied.keep(stream, peer, at.now, registry, stats);
             } else {
                 self.take_in(stream, peer, at);
@@ -70,6 +76,11 @@ impl Reactor {
             Ok(victim) => {
                 victim.iter().for_each(|conn| self.evict(*conn, at));
                 self.admit(stream, peer, at);
+                let room = self
+                    .connections
+                    .max()
+                    .saturating_sub(self.connections.len());
+                self.proxied.fit(room.max(1), at.now, &mut self.stats);
             }
             // Dropping the stream closes it, so that its peer knows.
             Err(refusal) => self.stats.refused(refusal),

@@ -56,7 +56,7 @@ struct Turn {
 pub struct Proxied {
     rules: ProxyRules,
     waiting: Slab<Waiting>,
-    /// The oldest first.
+    /// The oldest first. At most twice as many as may wait.
     turns: VecDeque<Turn>,
     generation: u32,
     logged: Option<Instant>,
@@ -83,7 +83,18 @@ impl Proxied {
         self.rules.from.iter().any(|network| network.has(peer))
     }
 
-    /// Keeps a connection until its header has arrived. If there is no room, the oldest is closed.
+    /// Closes the oldest connections until at most `room` wait. They take descriptors of the room
+    /// for connections.
+    pub fn fit(&mut self, room: usize, now: Instant, stats: &mut ReactorStats) {
+        while self.waiting.len() > room {
+            let Some(turn) = self.turns.pop_front() else {
+                break;
+            };
+            self.refuse(turn.place, turn.generation, ProxyError::NoRoom, now, stats);
+        }
+    }
+
+    /// Keeps a connection until its header has arrived. The caller has made [room](Self::fit).
     pub fn keep(
         &mut self,
         mut stream: TcpStream,
@@ -92,12 +103,8 @@ impl Proxied {
         registry: &Registry,
         stats: &mut ReactorStats,
     ) {
-        while self.waiting.len() >= PROXY_WAITING_MAX {
-            let Some(turn) = self.turns.pop_front() else {
-                break;
-            };
-            self.refuse(turn.place, turn.generation, ProxyError::NoRoom, now, stats);
-        }
+        self.fit(PROXY_WAITING_MAX - 1, now, stats);
+        self.drop_gone();
         self.generation = self.generation.wrapping_add(1);
         let (entry, generation) = (self.waiting.vacant_entry(), self.generation);
         let token = token::proxied(generation, entry.key());
@@ -133,24 +140,22 @@ impl Proxied {
         let (generation, place) = token::proxied_parts(token);
         let found = self.waiting.get_mut(place);
         let waiting = found.filter(|waiting| waiting.generation == generation)?;
-        match waiting.read() {
+        let balancer = waiting.balancer;
+        let read = waiting.read().and_then(|read| {
+            let peer = read.map(|peer| peer.address(balancer));
+            peer.transpose()
+        });
+        match read {
             Ok(None) => None,
             Ok(Some(peer)) => {
-                let Waiting {
-                    mut stream,
-                    balancer,
-                    ..
-                } = self.waiting.remove(place);
+                let mut stream = self.waiting.remove(place).stream;
                 // It is registered again as a host's connection.
                 if registry.deregister(&mut stream).is_err() {
                     stats.accept_errors += 1;
                     return None;
                 }
                 stats.proxied += 1;
-                match peer {
-                    ProxyPeer::Client(client) => Some((stream, client)),
-                    ProxyPeer::Balancer => Some((stream, balancer)),
-                }
+                Some((stream, peer))
             }
             Err(error) => {
                 self.refuse(place, generation, error, now, stats);
@@ -178,6 +183,17 @@ impl Proxied {
     pub fn clear(&mut self) {
         self.waiting.clear();
         self.turns.clear();
+    }
+
+    /// Drops the turns of connections that are gone, once they are the greater part.
+    fn drop_gone(&mut self) {
+        if self.turns.len() >= 2 * PROXY_WAITING_MAX {
+            let waiting = &self.waiting;
+            self.turns.retain(|turn| {
+                let found = waiting.get(turn.place);
+                found.is_some_and(|waiting| waiting.generation == turn.generation)
+            });
+        }
     }
 
     fn is_there(&self, place: usize, generation: u32) -> bool {
@@ -227,5 +243,39 @@ impl Waiting {
                 Err(_) => return Err(ProxyError::Truncated),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_of_gone_connections_are_bounded() {
+        let poll = mio::Poll::new().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let rules = ProxyRules {
+            from: Vec::new(),
+            wait: Span::from_secs(10),
+        };
+        let (mut proxied, mut stats) = (Proxied::new(rules), ReactorStats::default());
+        let now = Instant::ZERO;
+        // The first one is silent, and stays in front of all others.
+        for number in 0..3 * PROXY_WAITING_MAX {
+            let _client = std::net::TcpStream::connect(address).unwrap();
+            let (stream, peer) = listener.accept().unwrap();
+            let stream = TcpStream::from_std(stream);
+            proxied.keep(stream, peer, now, poll.registry(), &mut stats);
+            if number > 0 {
+                let last = *proxied.turns.back().unwrap();
+                let error = ProxyError::Truncated;
+                proxied.refuse(last.place, last.generation, error, now, &mut stats);
+            }
+            assert!(proxied.turns.len() <= 2 * PROXY_WAITING_MAX);
+        }
+        assert_eq!(proxied.waiting.len(), 1);
+        let first = proxied.turns.front().unwrap().until;
+        assert_eq!(proxied.tick(now, &mut stats), Some(first));
     }
 }

@@ -151,6 +151,24 @@ fn from_balancer(server: SocketAddr) -> TcpStream {
 }
 
 #[test]
+fn connections_without_a_header_count_as_connections() {
+    let mut home = home();
+    home.set("limits.connections", 8);
+    let server = home.start();
+    let _host = Host::online(server.tcp, "127.0.8.1");
+    let refused = || server.metric("anthill_proxy_refused_total{kind=\"no_room\"}");
+    let silent: Vec<_> = (0..10).map(|_| from_balancer(server.tcp)).collect();
+    until_so("the oldest made room", || refused() == 3);
+    // One that comes directly takes the place of one of them.
+    let _direct = Host::online(server.tcp, "127.0.8.2");
+    until_so("another made room", || refused() == 4);
+    let mut good = through(&server, &from("10.1.2.3"));
+    assert_eq!(good.ask(BEAT_ASKING)["ACK"], "keepAlive");
+    drop(silent);
+    server.stop();
+}
+
+#[test]
 fn header_from_elsewhere_is_abnormal() {
     let server = home().start();
     let mut host = Host::connect(server.tcp, "127.0.8.1");

@@ -53,6 +53,7 @@ impl Tasks {
         delivery.cut = false;
         delivery.due = NEVER;
         let (recipient, task) = (delivery.recipient, delivery.task);
+        self.restores.note_change(task);
         if self.table.task(task).is_some_and(Task::is_over) {
             // A report of the only host has its task expire itself.
             let reported = cause == Cause::Report;

@@ -24,6 +24,7 @@ use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
 use crate::handlers::tasks::lifetime::Expiring;
 use crate::handlers::tasks::resolve::{Listing, answer_listing};
+use crate::handlers::tasks::restore::Restoring;
 use crate::handlers::tasks::resume::{Holding, Resuming};
 
 /// Work that may take more than one step.
@@ -45,6 +46,8 @@ pub(crate) enum Job {
     Holding(Box<Holding>),
     /// Stored tasks are resumed.
     Resuming(Box<Resuming>),
+    /// The hosts of a task that the store has lost are listed.
+    Restoring(Box<Restoring>),
 }
 
 /// The jobs in progress, the next first.
@@ -132,6 +135,7 @@ impl Jobs {
             | Job::Expiring(_)
             | Job::Holding(_)
             | Job::Listing(_)
+            | Job::Restoring(_)
             | Job::Resuming(_) => 0,
         });
         self.line.is_empty()
@@ -150,7 +154,9 @@ impl Tasks {
                 Job::Commanding(commanding) => commanding.requester(),
                 Job::Showing(showing) => showing.requester,
                 Job::Listing(listing) => listing.requester,
-                Job::Expiring(_) | Job::Holding(_) | Job::Resuming(_) => continue,
+                Job::Expiring(_) | Job::Holding(_) | Job::Resuming(_) | Job::Restoring(_) => {
+                    continue;
+                }
                 Job::Entering(_) => {
                     self.jobs.line.push_back(job);
                     continue;
@@ -242,6 +248,7 @@ impl Tasks {
             Job::Expiring(expiring) => (0, Ok(self.expire_some(cx, expiring, max))),
             Job::Holding(holding) => (0, Ok(self.hold_some(holding, max))),
             Job::Resuming(resuming) => (0, Ok(self.resume_some(cx, hosts, resuming, max))),
+            Job::Restoring(restoring) => (0, Ok(self.list_some(restoring, max))),
             Job::Showing(showing) => (showing.requester, self.show_some(showing, max)),
             Job::Listing(listing) => (
                 listing.requester,
@@ -263,6 +270,7 @@ impl Tasks {
             Job::Expiring(expiring) => self.expired(cx, &expiring),
             Job::Holding(holding) => self.held(cx, hosts, &holding),
             Job::Resuming(_) => {}
+            Job::Restoring(restoring) => self.listed(*restoring),
             Job::Commanding(commanding) => self.commanded(cx, *commanding),
             Job::Listing(listing) => answer_listing(cx, *listing),
             Job::Showing(showing) => {

@@ -71,10 +71,15 @@ impl Tasks {
     /// Examines the tasks whose time has come: unfinished ones expire, and old finished ones are
     /// evicted.
     pub(crate) fn look_at_tasks(&mut self, cx: &mut Ctx<'_>, judge: Instant) {
-        while let Some(slot) = self.table.take_look(judge) {
+        // The rest is due at once, and follows in the next turn.
+        let mut left = HOSTS_PER_STEP_MAX;
+        while left > 0
+            && let Some(slot) = self.table.take_look(judge)
+        {
             let Some(task) = self.table.task(slot) else {
                 continue;
             };
+            left = left.saturating_sub(task.deliveries.len().max(1));
             let mut expiring = Expiring {
                 task: slot,
                 number: task.number,

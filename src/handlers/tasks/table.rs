@@ -275,7 +275,8 @@ impl TaskTable {
 
     /// The task under this key.
     pub(crate) fn find(&self, key: &TaskKey) -> Option<u32> {
-        self.keys.get(key).copied()
+        let slot = self.keys.get(key).copied();
+        slot.filter(|slot| self.task(*slot).is_some())
     }
     pub(super) fn task(&self, slot: u32) -> Option<&Task> {
         let task = self.tasks.get(slot as usize);
@@ -318,12 +319,14 @@ impl TaskTable {
     /// Slots of all tasks whose number is below `below` (all if that is 0), the newest first.
     pub(super) fn newest_first(&self, below: u64) -> impl Iterator<Item = u32> {
         let end = if below == 0 { u64::MAX } else { below };
-        self.order.range(..end).rev().map(|(_, slot)| *slot)
+        let slots = self.order.range(..end).rev().map(|(_, slot)| *slot);
+        slots.filter(|slot| self.task(*slot).is_some())
     }
 
     /// The first task whose number is at least `number`.
     pub(super) fn first_at_or_above(&self, number: u64) -> Option<(u64, u32)> {
-        let (number, slot) = self.order.range(number..).next()?;
+        let mut tasks = self.order.range(number..);
+        let (number, slot) = tasks.find(|(_, slot)| self.task(**slot).is_some())?;
         Some((*number, *slot))
     }
 
@@ -337,7 +340,7 @@ impl TaskTable {
                 break;
             }
             let task = &self.tasks[*slot as usize];
-            if !task.is_open() {
+            if task.going.is_none() && !task.is_open() {
                 left.tasks -= 1;
                 left.deliveries -= task.deliveries.len();
                 left.bytes -= task.bytes;
@@ -350,6 +353,7 @@ impl TaskTable {
         for slot in &going {
             self.let_go(*slot);
         }
+        self.remove_some(HOSTS_PER_STEP_MAX);
         Some(going.len() as u64)
     }
 
@@ -457,8 +461,11 @@ impl TaskTable {
     /// [`remove_some`](Self::remove_some).
     pub(crate) fn remove(&mut self, slot: u32) {
         self.take_out(slot, false);
+        self.remove_some(HOSTS_PER_STEP_MAX);
     }
 
+    /// Marks a task as removed and frees its room. Many of them may make room for one, so the rest
+    /// is left to [`remove_some`](Self::remove_some).
     fn take_out(&mut self, slot: u32, is_unwritten: bool) {
         let Some(task) = self.tasks.get_mut(slot as usize) else {
             return;
@@ -473,15 +480,22 @@ impl TaskTable {
         task.going = Some(is_unwritten);
         self.left -= std::mem::take(&mut task.left);
         self.bytes -= task.bytes;
-        self.keys.remove(&task.key);
+        self.going_deliveries += task.deliveries.len();
+        self.going.push_back(slot);
+    }
+
+    /// Takes a removed task out of all indexes. Another may have its key meanwhile.
+    fn unlink(&mut self, slot: u32) {
+        let task = &self.tasks[slot as usize];
+        if self.keys.get(&task.key) == Some(&slot) {
+            self.keys.remove(&task.key);
+        }
         self.order.remove(&task.number);
         self.looks.remove(&(task.look, slot));
         if task.is_dirty() {
             self.dirty.retain(|dirty| *dirty != slot);
         }
-        self.going_deliveries += task.deliveries.len();
-        self.going.push_back(slot);
-        self.remove_some(HOSTS_PER_STEP_MAX);
+        self.tasks.remove(slot as usize);
     }
 
     /// Returns whether states are to be written.
@@ -501,6 +515,12 @@ impl TaskTable {
             self.dirty.pop_front();
             return None;
         };
+        if task.going.is_some() {
+            // Its states are written as it goes, if they are to be.
+            (task.rewritten, task.dirty) = (None, Vec::new());
+            self.dirty.pop_front();
+            return None;
+        }
         let some = task.take_dirty(max);
         let last = !task.is_dirty();
         if last {
@@ -544,26 +564,30 @@ impl TaskTable {
         self.deliveries.len()
     }
 
-    /// Drops at most `max` deliveries of removed tasks.
+    /// Drops at most `max` deliveries of removed tasks, and the tasks that have none left.
     pub(super) fn remove_some(&mut self, max: usize) {
-        let Some(slot) = self.going.front().copied() else {
-            return;
-        };
-        let task = &mut self.tasks[slot as usize];
-        let rest = task.deliveries.len().saturating_sub(max);
-        let some = task.deliveries.split_off(rest);
-        let is_unwritten = task.going == Some(true) && !some.is_empty();
-        if is_unwritten {
-            let states = self.states_of(slot, &some, rest == 0);
-            self.gone.extend(states);
-        }
-        self.going_deliveries -= some.len();
-        for delivery in some {
-            self.remove_delivery(slot, delivery);
-        }
-        if rest == 0 {
-            self.tasks.remove(slot as usize);
-            self.going.pop_front();
+        let mut left = max;
+        while left > 0
+            && let Some(slot) = self.going.front().copied()
+        {
+            let task = &mut self.tasks[slot as usize];
+            let rest = task.deliveries.len().saturating_sub(left);
+            let some = task.deliveries.split_off(rest);
+            let is_unwritten = task.going == Some(true) && !some.is_empty();
+            if is_unwritten {
+                let states = self.states_of(slot, &some, rest == 0);
+                self.gone.extend(states);
+            }
+            self.going_deliveries -= some.len();
+            // A task without hosts is work too.
+            left -= some.len().max(1);
+            for delivery in some {
+                self.remove_delivery(slot, delivery);
+            }
+            if rest == 0 {
+                self.going.pop_front();
+                self.unlink(slot);
+            }
         }
     }
 
@@ -585,11 +609,11 @@ impl TaskTable {
 
     /// Sets the time of the next check of a task.
     pub(super) fn set_look(&mut self, slot: u32, look: Instant) {
-        let Some(task) = self.tasks.get_mut(slot as usize) else {
+        let Some(task) = self.task_mut(slot) else {
             return;
         };
-        self.looks.remove(&(task.look, slot));
-        task.look = look;
+        let before = std::mem::replace(&mut task.look, look);
+        self.looks.remove(&(before, slot));
         self.looks.insert((look, slot));
     }
 
@@ -828,6 +852,7 @@ mod tests {
         let many = 3 * HOSTS_PER_STEP_MAX;
         let slot = insert(&mut tasks, 1, many, TaskState::Offline);
         tasks.let_go(slot);
+        tasks.remove_some(HOSTS_PER_STEP_MAX);
         assert!(tasks.has_going() && tasks.task(slot).is_none());
         assert_eq!(tasks.taken(), Room::default());
         assert_eq!(tasks.held_deliveries(), many - HOSTS_PER_STEP_MAX);
@@ -846,6 +871,35 @@ mod tests {
         let last: Vec<bool> = tasks.gone.iter().map(|piece| piece.last).collect();
         assert_eq!(last.iter().filter(|last| **last).count(), 1);
         assert_eq!(last.last(), Some(&true));
+    }
+
+    #[test]
+    fn many_small_tasks_make_room_at_once_and_go_in_steps() {
+        let mut tasks = TaskTable::default();
+        for number in 0..TASKS_MAX {
+            insert(&mut tasks, number, 1, TaskState::Done);
+        }
+        let all = Room {
+            deliveries: DELIVERIES_MAX,
+            ..Room::of(&[], 0)
+        };
+        assert_eq!(tasks.make_room(all), Some(TASKS_MAX as u64));
+        assert_eq!(tasks.taken(), Room::default());
+        assert_eq!(tasks.keys.len(), TASKS_MAX - HOSTS_PER_STEP_MAX);
+        // None of them is found meanwhile, and each key may come again.
+        let last = TASKS_MAX - 1;
+        assert_eq!(tasks.find(&key(last)), None);
+        assert_eq!(tasks.newest_first(0).count(), 0);
+        assert_eq!(tasks.first_at_or_above(0), None);
+        let again = insert(&mut tasks, last, 1, TaskState::Sent);
+        while tasks.has_going() {
+            let before = tasks.order.len();
+            tasks.remove_some(100);
+            assert!(before - tasks.order.len() <= 100);
+        }
+        assert_eq!(tasks.find(&key(last)), Some(again));
+        assert_eq!((tasks.keys.len(), tasks.order.len()), (1, 1));
+        assert_eq!((tasks.tasks.len(), tasks.deliveries.len()), (1, 1));
     }
 
     #[test]

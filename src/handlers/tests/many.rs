@@ -198,6 +198,89 @@ fn lost_tasks_are_rewritten_with_all_hosts() {
 }
 
 #[test]
+fn a_lost_task_is_listed_in_steps_with_its_last_states() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    let task = world.task("AC1", &[]);
+    let hosts = Some([names(), vec!["10.0.0.1".to_owned()]].concat());
+    world.ask_much(request::Request::Dispatch(NewTask {
+        hosts,
+        queue: true,
+        ..task
+    }));
+    world.settle();
+    world.go_away();
+    world.store = Model::default();
+    let available = |session| Outcome::Available {
+        session,
+        lease_clear: true,
+        lost_data: true,
+    };
+    // The store goes away once more under a listing, which is then of no use.
+    for session in [2, 3] {
+        let _ = world.input(Input::Outcome(available(session)));
+        world.up = true;
+        world.store_all();
+        assert!(world.store.tasks.is_empty(), "its hosts are not listed yet");
+        if session == 2 {
+            world.step();
+            world.go_away();
+        }
+    }
+    world.step();
+    // Its state has been listed: the host is the first by name.
+    let answer = Message::Answer(Answer {
+        code: ResultCode::Received,
+        task: Some("AC1".into()),
+    });
+    let message = Input::Message {
+        conn,
+        incoming: Incoming {
+            message: answer,
+            ask: ReplyRequest::default(),
+        },
+    };
+    assert_eq!(world.input(message), Flow::Taken);
+    world.store_all();
+    let steps = world.steps();
+    assert!(steps >= MANY / STEP - 1, "{steps} steps");
+    world.store_all();
+    let states = &world.store.tasks["AC1"].states;
+    assert_eq!(states.len(), MANY + 1);
+    assert_eq!(
+        states[&HostId::named("10.0.0.1").unwrap()],
+        TaskState::Answered
+    );
+    world.settle();
+    assert_eq!(world.store.restored, 1);
+}
+
+#[test]
+fn many_tasks_that_are_due_at_once_take_several_turns() {
+    let mut world = World::new();
+    let many = 2 * HOSTS_PER_STEP_MAX as u64;
+    for key in 0..many {
+        let task = world.task(&format!("AC{key}"), &["10.0.0.9"]);
+        world.ask(request::Request::Dispatch(NewTask {
+            queue: true,
+            ..task
+        }));
+    }
+    world.settle();
+    assert_eq!(world.core.stats().deliveries_open, many);
+    world.ms += world.core.env.rules.keep.as_nanos() / 1_000_000 + 1;
+    for left in [many / 2, 0] {
+        world.ms += 1;
+        let (at, mut fx) = (world.at(), Effects::default());
+        let next = world.core.tick(at.now, at, &mut fx);
+        world.take(fx);
+        assert_eq!(world.core.stats().deliveries_open, left);
+        let is_due = next.is_some_and(|next| next <= at.now + Span::from_millis(1));
+        assert_eq!(is_due, left > 0);
+    }
+}
+
+#[test]
 fn a_late_wrong_name_is_an_error() {
     let mut world = World::new();
     let mut hosts = names();
