@@ -322,8 +322,9 @@ pub const HTTP_SPARE_ASKS_MAX: usize = HTTP_SPARE_MAX / 2;
 pub const HTTP_TOKEN_DELAY_MS: u64 = 1_000;
 /// Characters of each text in the record of a request that changes something. The rest is cut off.
 pub const AUDIT_TEXT_CHARS_MAX: usize = 200;
-/// Refused requests to change something that raise an event `audit`, each second. The others are
-/// counted only: a stranger must not fill the event stream.
+/// Refused requests to change something that raise an event `audit`, each second: of all peers with
+/// a token, and as many of all peers without one. The others are counted only: a stranger must not
+/// fill the event stream, nor hide the refusals of a token in it.
 pub const AUDIT_REFUSALS_PER_S_MAX: u64 = 32;
 /// Receivers of notifications, each with a thread. A further one is a configuration error.
 pub const NOTIFY_RECEIVERS_MAX: usize = 16;

@@ -241,6 +241,15 @@ fn refusals_of_strangers_are_bounded() {
         }
         metric("anthill_http_refusals_unaudited_total ") > 0
     });
+    // They hide no refusal of a token.
+    for host in ["web-1", "web-2", "web-3"] {
+        for _ in 0..64 {
+            http::send(server.http, "POST /v1/tasks", "", "{}");
+        }
+        let request = format!("DELETE /v1/hosts/{host}");
+        assert_eq!(ask(&server, &request, &board, "").0, 403);
+        server.logged(&["audit", "board: DELETE", host, "403"]);
+    }
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub struct Web {
     /// two per connection and turn.
     audits: Vec<(AuditRecord, bool)>,
     /// Refused requests that raised an event in the second that began then.
-    refusals: (Instant, u64),
+    refusals: [(Instant, u64); 2],
     /// Connections that follow the events.
     followers: Vec<Token>,
     /// The last events.
@@ -157,7 +157,7 @@ impl Web {
             scratch: vec![0; HTTP_READ_BYTES].into_boxed_slice(),
             requests: Vec::new(),
             audits: Vec::new(),
-            refusals: (Instant::ZERO, 0),
+            refusals: [(Instant::ZERO, 0); 2],
             followers: Vec::new(),
             recent: Recent::default(),
             stats: WebStats::default(),
@@ -326,7 +326,7 @@ impl Web {
             return;
         };
         if audited.is_refused {
-            let (since, count) = &mut self.refusals;
+            let (since, count) = &mut self.refusals[usize::from(audited.is_stranger)];
             if now.since(*since) >= Span::from_secs(1) {
                 (*since, *count) = (now, 0);
             }
