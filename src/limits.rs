@@ -458,6 +458,9 @@ pub const DISPATCHES_WAITING_MAX: usize = 64;
 pub const HOSTS_PER_STEP_MAX: usize = 256;
 /// Pages of a target's hosts at once (`/v1/hosts?target=`). A further one is answered with 503.
 pub const LISTINGS_MAX: usize = 16;
+/// Seconds for which a survey or a listing may go on, beside many others on a busy server. It is
+/// answered with 503 then.
+pub const WALK_S_MAX: u64 = 10;
 /// Surveys of the fleet at once (`/v1/summary`, `/v1/fleet`). A further one is answered with 503.
 pub const SURVEYS_MAX: usize = 16;
 /// Groups that a summary names. The smaller ones are counted together.

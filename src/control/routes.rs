@@ -9,8 +9,9 @@ use crate::handlers::survey::{Grouping, Survey};
 use crate::handlers::view::{Filter, HostView, PageStart, StoreView};
 use crate::ids::HostId;
 use crate::limits::{
-    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, FLEET_LEVELS_MAX, HISTORY_MINUTES_MAX,
-    HOSTS_SHOWN_PER_STEP_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
+    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, FLEET_HOSTS_MAX, FLEET_LEVELS_MAX,
+    HISTORY_MINUTES_MAX, HOSTS_SHOWN_PER_STEP_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX,
+    PAGE_TASKS_MAX,
 };
 
 use super::HttpContext;
@@ -134,7 +135,7 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "forgets an offline host; 409 while it is online" },
     Endpoint { methods: "GET, HEAD", path: "/v1/summary", query: Query::Of(&[Parameter::Target, By(1)]), access: Reads, cost: Walk, handler: Handler::Ask(summary),
         answer: "counts of hosts: by state, by group, lost within an hour, and the longest silences" },
-    Endpoint { methods: "GET, HEAD", path: "/v1/fleet", query: Query::Of(&[Parameter::Target, By(FLEET_LEVELS_MAX), Cursor]), access: Reads, cost: Walk, handler: Handler::Ask(fleet),
+    Endpoint { methods: "GET, HEAD", path: "/v1/fleet", query: Query::Of(&[Parameter::Target, By(FLEET_LEVELS_MAX), Limit(FLEET_HOSTS_MAX), Cursor]), access: Reads, cost: Walk, handler: Handler::Ask(fleet),
         answer: "hosts as columns: id, state, seconds of silence, group; at most 100,000 and 4 MB on a page" },
     Endpoint { methods: "GET, HEAD", path: "/v1/nodes", query: NONE, access: Reads, cost: StoreRead, handler: Handler::Ask(|_| Ok(Request::Nodes)),
         answer: "the nodes that share the store: `{\"nodes\":[{\"name\",\"state\":\"up\" or \"silent\" or \"dead\",\"hosts\":N,\"inbox\":N,\"version\",\"http\",\"since\"}…]}`" },
@@ -487,12 +488,17 @@ fn summary(route: &Route) -> Result<Request, HttpResponse> {
 
 fn fleet(route: &Route) -> Result<Request, HttpResponse> {
     let Parameters {
-        by, cursor, target, ..
+        by,
+        cursor,
+        limit,
+        target,
+        ..
     } = &route.parameters;
     Ok(Request::Survey(Survey::Columns {
         by: by.clone(),
         target: target.clone(),
         cursor: *cursor,
+        limit: *limit,
     }))
 }
 
@@ -857,6 +863,7 @@ mod tests {
                     by: vec![Grouping::Label("dc".into()), Grouping::Network],
                     target: Some("web-*".into()),
                     cursor: 7,
+                    limit: FLEET_HOSTS_MAX,
                 }),
             ),
             (

@@ -353,6 +353,14 @@ impl Core {
             .publish_event(stamp, EventKind::Audit(record), by_stranger);
     }
 
+    /// Ends the long reads of a requester that is gone: it gets no answer.
+    pub fn withdraw(&mut self, at: Moment, requester: u64) {
+        let mut fx = Effects::default();
+        let step = self.step(at, &mut fx);
+        step.surveys.withdraw(requester);
+        step.tasks.withdraw(requester);
+    }
+
     /// Begins the end of the server. With `offline` every host goes offline, else the presence stays
     /// as it is. After this only outcomes of the store change anything.
     pub fn shutdown(&mut self, at: Moment, offline: bool, fx: &mut Effects) {

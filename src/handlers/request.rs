@@ -102,6 +102,24 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Returns whether it only reads, and takes many turns: it may end before its answer if the
+    /// requester is gone.
+    #[must_use]
+    pub fn is_long_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Survey(_)
+                | Self::Hosts {
+                    target: Some(_),
+                    ..
+                }
+                | Self::Groups { .. }
+                | Self::CommandStatus { .. }
+        )
+    }
+}
+
 /// Hosts of a task, grouped by the result of a command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupsView {

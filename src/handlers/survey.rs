@@ -9,7 +9,7 @@
 //!
 //! Bounds: [`SURVEYS_MAX`] surveys at once, each with the memory of its answer. A page of columns has at
 //! most [`FLEET_HOSTS_MAX`] hosts and about [`FLEET_BYTES_MAX`] bytes of JSON; the next page begins at its
-//! cursor. A host that comes or goes during the walk may be in the answer or not.
+//! cursor. A survey ends with its requester's connection, or after [`WALK_S_MAX`]. A host that comes or goes during the walk may be in the answer or not.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -29,8 +29,9 @@ use crate::handlers::view::Reason;
 use crate::ids::HostId;
 use crate::limits::{
     FLEET_BYTES_MAX, FLEET_HOSTS_MAX, SUMMARY_GROUPS_MAX, SUMMARY_SILENT_MAX, SURVEYS_MAX,
+    WALK_S_MAX,
 };
-use crate::time::{Span, UnixMs};
+use crate::time::{Instant, Span, UnixMs};
 
 /// Milliseconds after going offline in which a host counts as recently lost.
 const LATELY_MS: u64 = 3_600_000;
@@ -69,6 +70,8 @@ pub enum Survey {
         target: Option<String>,
         /// Start of the page; 0 is the beginning.
         cursor: u64,
+        /// Hosts on the page at most.
+        limit: usize,
     },
 }
 
@@ -205,6 +208,7 @@ pub(crate) struct Surveys {
 #[derive(Debug)]
 struct Walk {
     requester: u64,
+    deadline: Instant,
     /// Comparison with the target, if there is one.
     resolution: Option<Resolution>,
     /// The next slot to be looked at, without a target.
@@ -236,6 +240,7 @@ struct Listing {
     by: Vec<Grouping>,
     groups: Vec<HashMap<Group, u32>>,
     bytes: usize,
+    limit: usize,
 }
 
 impl Surveys {
@@ -261,9 +266,14 @@ impl Surveys {
         }
         let (slot, target, found) = match survey {
             Survey::Summary { by, target } => (0, target, Found::Summary(Counting::new(by))),
-            Survey::Columns { by, target, cursor } => {
+            Survey::Columns {
+                by,
+                target,
+                cursor,
+                limit,
+            } => {
                 let slot = u32::try_from(cursor).unwrap_or(u32::MAX);
-                (slot, target, Found::Columns(Listing::new(by)))
+                (slot, target, Found::Columns(Listing::new(by, limit)))
             }
         };
         let resolution = target
@@ -271,6 +281,7 @@ impl Surveys {
             .transpose()?;
         self.line.push_front(Walk {
             requester,
+            deadline: cx.at.now + Span::from_secs(WALK_S_MAX),
             resolution: resolution.map(|resolution| resolution.starting_at(slot)),
             slot,
             is_first: slot == 0,
@@ -286,6 +297,10 @@ impl Surveys {
             return;
         };
         match walk.step(cx, hosts, max) {
+            Ok(false) if walk.deadline <= cx.at.now => {
+                let refusal = not_now("the survey took too long: the server is busy");
+                cx.respond(walk.requester, refusal.into());
+            }
             Ok(false) => self.line.push_back(walk),
             Ok(true) => {
                 let answer = walk.found.finish(cx, hosts);
@@ -293,6 +308,11 @@ impl Surveys {
             }
             Err(refusal) => cx.respond(walk.requester, refusal.into()),
         }
+    }
+
+    /// Ends the survey of a requester that is gone.
+    pub(crate) fn withdraw(&mut self, requester: u64) {
+        self.line.retain(|walk| walk.requester != requester);
     }
 
     /// Ends all surveys: requests in progress are refused.
@@ -449,7 +469,7 @@ impl Counting {
 }
 
 impl Listing {
-    fn new(by: Vec<Grouping>) -> Self {
+    fn new(by: Vec<Grouping>, limit: usize) -> Self {
         let columns = Columns {
             levels: vec![Level::default(); by.len()],
             ..Columns::default()
@@ -459,12 +479,13 @@ impl Listing {
             groups: vec![HashMap::new(); by.len()],
             by,
             bytes: 0,
+            limit: limit.min(FLEET_HOSTS_MAX),
         }
     }
 
     fn add(&mut self, cx: &Ctx<'_>, slot: u32, facts: &HostFacts<'_>) {
         let columns = &mut self.columns;
-        if columns.ids.len() >= FLEET_HOSTS_MAX || self.bytes >= FLEET_BYTES_MAX {
+        if columns.ids.len() >= self.limit || self.bytes >= FLEET_BYTES_MAX {
             // The first host beyond the page.
             columns.next.get_or_insert(u64::from(slot));
             return;

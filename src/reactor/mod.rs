@@ -583,6 +583,9 @@ impl Reactor {
         for (requester, request) in self.web.take_requests() {
             self.request(requester, request, at);
         }
+        for requester in self.web.take_withdrawn() {
+            self.driver.with(|core, _| core.withdraw(at, requester));
+        }
         self.publish_audits(at);
     }
 

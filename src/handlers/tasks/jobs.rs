@@ -167,6 +167,18 @@ impl Tasks {
     }
 }
 
+impl Tasks {
+    /// Ends the long reads of a requester that is gone. What changes something goes on.
+    pub(crate) fn withdraw(&mut self, requester: u64) {
+        self.jobs.line.retain(|job| match job {
+            Job::Listing(listing) => listing.requester != requester,
+            Job::Showing(showing) => showing.requester != requester,
+            _ => true,
+        });
+        self.forget_reads_of(requester);
+    }
+}
+
 impl Naming {
     /// Looks up at most `max` more names. Returns whether these were the last.
     fn step(&mut self, hosts: Directory<'_>, max: usize) -> Result<bool, Refusal> {
@@ -261,6 +273,10 @@ impl Tasks {
         };
         match is_over {
             Err(answer) => return cx.respond(requester, answer),
+            Ok(false) if matches!(&job, Job::Listing(listing) if listing.deadline <= cx.at.now) => {
+                let refusal = not_now("the listing took too long: the server is busy");
+                return cx.respond(requester, refusal.into());
+            }
             Ok(false) => return self.jobs.push(job),
             Ok(true) => {}
         }

@@ -254,6 +254,14 @@ impl Tasks {
         Some((requester, reading))
     }
 
+    /// Drops the questions of a requester that is gone, and with them those that would follow.
+    pub(super) fn forget_reads_of(&mut self, requester: u64) {
+        let pending = &mut self.reads.pending;
+        pending.retain(|_, pending| pending.requester != requester);
+        let turn = &mut self.reads.turn;
+        turn.retain(|read| pending.contains_key(&read.ticket));
+    }
+
     /// The store is unavailable: answers the waiting requesters.
     pub(crate) fn forget_reads(&mut self, cx: &mut Ctx<'_>) {
         self.reads.turn = VecDeque::new();

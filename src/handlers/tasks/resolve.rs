@@ -14,6 +14,8 @@ use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::dispatch::{Refusal, wrong};
 use crate::handlers::tasks::jobs::Job;
 use crate::handlers::view::{Filter, HostView, PageStart};
+use crate::limits::WALK_S_MAX;
+use crate::time::{Instant, Span};
 
 /// A comparison of a target with the hosts.
 #[derive(Debug)]
@@ -92,6 +94,7 @@ impl Resolution {
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) requester: u64,
+    pub(crate) deadline: Instant,
     resolution: Resolution,
     filter: Filter,
     is_first: bool,
@@ -151,6 +154,7 @@ impl Tasks {
         self.check_listings()?;
         let listing = Listing {
             requester,
+            deadline: cx.at.now + Span::from_secs(WALK_S_MAX),
             resolution,
             filter,
             is_first: cursor == 0,

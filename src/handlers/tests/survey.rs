@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::handlers::survey::{Columns, GroupCount, Grouping, Summary, Survey, state_name};
-use crate::limits::{HOSTS_PER_STEP_MAX, SURVEYS_MAX};
+use crate::handlers::view::{Filter, PageStart};
+use crate::limits::{FLEET_HOSTS_MAX, HOSTS_PER_STEP_MAX, LISTINGS_MAX, SURVEYS_MAX, WALK_S_MAX};
 
 const NETWORK: Survey = Survey::Summary {
     by: Grouping::Network,
@@ -14,6 +15,7 @@ fn columns(cursor: u64) -> Survey {
         by: vec![Grouping::Network],
         target: None,
         cursor,
+        limit: FLEET_HOSTS_MAX,
     }
 }
 
@@ -110,6 +112,16 @@ fn columns_have_every_host_once() {
     assert_eq!(page.next, None);
     assert_eq!(world.columns(2).ids.len(), 2);
     assert_eq!(world.columns(u64::MAX).ids.len(), 0);
+    let some = Survey::Columns {
+        by: Vec::new(),
+        target: None,
+        cursor: 1,
+        limit: 2,
+    };
+    let request::Response::Columns(some) = world.asked(request::Request::Survey(some)) else {
+        panic!("it is answered");
+    };
+    assert_eq!((some.ids.len(), some.next), (2, Some(3)));
 }
 
 #[test]
@@ -159,6 +171,7 @@ fn a_survey_of_a_target_has_its_hosts_alone() {
             by: vec![Grouping::Label("sys.state".into()), Grouping::Network],
             target: Some(target.into()),
             cursor,
+            limit: FLEET_HOSTS_MAX,
         }))
     };
     let request::Response::Columns(page) = ask(&mut world, "10.0.1.0/24,sys.state=online", 0)
@@ -191,4 +204,60 @@ fn a_survey_of_a_target_has_its_hosts_alone() {
     };
     assert_eq!(summary.states[0], 1);
     assert_eq!(summary.groups, [group("", 1, 0)]);
+}
+
+#[test]
+fn withdrawn_surveys_make_room_for_others() {
+    let mut world = World::new();
+    for n in 0..HOSTS_PER_STEP_MAX + 1 {
+        world.plain(&format!("10.{}.{}.1", n / 250, n % 250));
+    }
+    let listing = request::Request::Hosts {
+        target: Some("all".into()),
+        node: None,
+        filter: Filter::default(),
+        start: PageStart::Slot(0),
+        limit: 1_000,
+    };
+    let reads = [
+        (request::Request::Survey(NETWORK), SURVEYS_MAX),
+        (listing, LISTINGS_MAX),
+    ];
+    for (base, (read, max)) in [910_000, 920_000].into_iter().zip(reads) {
+        let end = base + max as u64;
+        let begin = |world: &mut World, requester: u64| {
+            let request = read.clone();
+            let _ = world.input(Input::Request { requester, request });
+        };
+        (base..=end).for_each(|requester| begin(&mut world, requester));
+        let refused = world.answer_to(end).expect("there is no room");
+        assert_eq!(error(refused).0, ErrorKind::NotNow);
+        for requester in base..end {
+            world.core.withdraw(world.at(), requester);
+        }
+        assert!(!world.core.has_jobs(), "nothing goes on: {read:?}");
+        begin(&mut world, end + 1);
+        world.finish_jobs();
+        let answer = world.answer_to(end + 1).expect("it is answered");
+        assert!(!matches!(answer, request::Response::Error { .. }));
+        assert_eq!(world.answer_to(base), None);
+    }
+}
+
+#[test]
+fn a_survey_has_a_deadline() {
+    let mut world = World::new();
+    for n in 0..2 * HOSTS_PER_STEP_MAX + 1 {
+        world.plain(&format!("10.{}.{}.1", n / 250, n % 250));
+    }
+    let request = request::Request::Survey(NETWORK);
+    let _ = world.input(Input::Request {
+        requester: 5,
+        request,
+    });
+    // No turn has come for as long.
+    world.ms += WALK_S_MAX * 1_000;
+    world.finish_jobs();
+    let answer = world.answer_to(5).expect("it is answered");
+    assert_eq!(error(answer).0, ErrorKind::NotNow);
 }

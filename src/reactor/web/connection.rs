@@ -53,6 +53,10 @@ pub(super) struct Connection {
     phase: Phase,
     /// The response to the core's answer, until it is complete.
     response: Option<ResponseBuilder>,
+    /// The peer has ended its side.
+    peer_ended: bool,
+    /// The request under way is a long read, which has no use without its peer.
+    is_long_read: bool,
     /// Set when the server stops: there is no time for lingering.
     hurried: bool,
     /// Identifies this connection.
@@ -159,6 +163,8 @@ impl Connection {
             sent: 0,
             phase: Phase::Receiving,
             response: None,
+            peer_ended: false,
+            is_long_read: false,
             hurried: false,
             token,
             deadline: now + Span::from_secs(HTTP_REQUEST_S_MAX),
@@ -228,6 +234,16 @@ impl Connection {
     /// Returns whether it follows the events.
     pub(super) fn is_following(&self) -> bool {
         self.phase == Phase::Following
+    }
+
+    /// The peer has ended its side. It may still read the answer to what it has sent.
+    pub(super) fn note_end(&mut self) {
+        self.peer_ended = true;
+    }
+
+    /// Returns whether a long read is under way.
+    pub(super) fn reads_long(&self) -> bool {
+        self.phase == Phase::Asking && self.is_long_read
     }
 
     /// Returns whether it waits for the core.
@@ -393,11 +409,14 @@ impl Connection {
                 return Ok(Progress::Blocked);
             }
             if self.phase == Phase::Asking {
+                // A peer that only ends its sending side gets short answers. A long read ends.
+                let ends = self.peer_ended && self.is_long_read;
+                let unless_ended = |progress| if ends { Progress::Gone } else { progress };
                 let Some(builder) = &mut self.response else {
-                    return Ok(Progress::Blocked);
+                    return Ok(unless_ended(Progress::Blocked));
                 };
                 let Some(response) = builder.step(HOSTS_SHOWN_PER_STEP_MAX) else {
-                    return Ok(Progress::Again);
+                    return Ok(unless_ended(Progress::Again));
                 };
                 self.response = None;
                 self.respond(response, now, driven);
@@ -421,12 +440,19 @@ impl Connection {
                         continue;
                     }
                     Step::Reply(reply) => {
-                        if let Reply::Ask(_) = reply {
+                        if let Reply::Ask(request) = &reply {
+                            self.is_long_read = request.is_long_read();
                             self.phase = Phase::Asking;
                             self.deadline = now + Span::from_secs(HTTP_ASK_S_MAX);
                         }
                         driven.reply = Some(reply);
-                        return Ok(Progress::Blocked);
+                        // The end of the peer raises no second event.
+                        let again = self.peer_ended;
+                        return Ok(if again {
+                            Progress::Again
+                        } else {
+                            Progress::Blocked
+                        });
                     }
                 }
             }

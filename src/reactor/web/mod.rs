@@ -73,6 +73,8 @@ pub struct Web {
     scratch: Box<[u8]>,
     /// Requests for the core: at most one per connection.
     requests: Vec<(u64, Request)>,
+    /// Requesters of long reads whose connections have ended: at most one per connection.
+    withdrawn: Vec<u64>,
     /// Records of requests that change something, with whether the sender was a stranger: at most
     /// two per connection and turn.
     audits: Vec<(AuditRecord, bool)>,
@@ -156,6 +158,7 @@ impl Web {
             waiting: None,
             scratch: vec![0; HTTP_READ_BYTES].into_boxed_slice(),
             requests: Vec::new(),
+            withdrawn: Vec::new(),
             audits: Vec::new(),
             refusals: [(Instant::ZERO, 0); 2],
             followers: Vec::new(),
@@ -233,9 +236,14 @@ impl Web {
     pub fn ready(&mut self, event: &event::Event) {
         if event.token() == LISTENER {
             self.accept_soon();
-        } else {
-            self.enqueue(event.token());
+            return;
         }
+        if (event.is_read_closed() || event.is_error())
+            && let Some(slot) = self.slot_of(event.token())
+        {
+            self.connections[slot].note_end();
+        }
+        self.enqueue(event.token());
     }
 
     /// Returns whether [`run_ready`](Self::run_ready) has work, so that the loop must not wait.
@@ -283,11 +291,15 @@ impl Web {
             .map(|(slot, _)| slot)
             .collect();
         for slot in due {
+            let reads_long = self.connections[slot].reads_long();
             let connection = &mut self.connections[slot];
             let (token, lingering) = (connection.token, connection.is_lingering());
             match connection.time_out(now) {
                 Late::Alive | Late::Due => self.enqueue(token),
                 Late::Refused(status) => {
+                    if reads_long {
+                        self.withdrawn.push(WEB | token.0 as u64);
+                    }
                     self.stats.timeouts += 1;
                     self.stats.answered(status);
                     self.enqueue(token);
@@ -311,6 +323,11 @@ impl Web {
     /// every [`run_ready`](Self::run_ready).
     pub fn take_requests(&mut self) -> Vec<(u64, Request)> {
         std::mem::take(&mut self.requests)
+    }
+
+    /// Takes the requesters of long reads that have ended without an answer since the last call.
+    pub fn take_withdrawn(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.withdrawn)
     }
 
     /// Takes the records of requests that change something since the last call, each with whether
@@ -653,12 +670,21 @@ impl Web {
     /// Closes a connection. Closing a descriptor ends its registration, since no other refers to
     /// the same socket.
     fn close(&mut self, slot: usize) {
+        self.withdraw(slot);
         let token = self.connections.remove(slot).token;
         self.followers.retain(|follower| *follower != token);
         if self.waiting.is_some() {
             self.accept_soon();
         }
         self.count_connections();
+    }
+
+    /// Notes that a long read of this connection has no use any more, if one is under way.
+    fn withdraw(&mut self, slot: usize) {
+        let connection = &self.connections[slot];
+        if connection.reads_long() {
+            self.withdrawn.push(WEB | connection.token.0 as u64);
+        }
     }
 
     fn count_connections(&mut self) {

@@ -395,3 +395,64 @@ fn followers_have_a_bound() {
     lp.pass(1);
     assert!(!lp.web.connections.iter().any(|(_, c)| c.is_idle()));
 }
+
+#[test]
+fn a_long_read_ends_with_its_connection() {
+    for path in [
+        "/v1/summary",
+        "/v1/fleet",
+        "/v1/hosts?target=all",
+        "/v1/tasks/AC1/groups",
+    ] {
+        let mut lp = Loop::new();
+        let mut client = lp.client();
+        client.ask(path);
+        let (requester, _) = lp.asked();
+        assert!(lp.web.take_withdrawn().is_empty(), "{path}");
+        drop(client);
+        lp.until(path, |lp| lp.web.connections() == 0);
+        assert_eq!(lp.web.take_withdrawn(), [requester], "{path}");
+    }
+}
+
+#[test]
+fn an_order_goes_on_without_its_connection() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    client.post("/v1/tasks", JSON, TASK);
+    let _ = lp.asked();
+    drop(client);
+    for _ in 0..4 {
+        lp.turn();
+    }
+    assert!(lp.web.take_withdrawn().is_empty());
+    assert_eq!(lp.web.connections(), 1);
+}
+
+#[test]
+fn a_long_read_past_its_deadline_is_withdrawn() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    client.ask("/v1/summary");
+    let (requester, _) = lp.asked();
+    lp.pass(HTTP_ASK_S_MAX);
+    assert_eq!(lp.answer(&mut client).0, 503);
+    assert_eq!(lp.web.take_withdrawn(), [requester]);
+}
+
+#[test]
+fn a_half_closed_peer_gets_a_short_survey() {
+    let mut lp = Loop::new();
+    let mut client = lp.client();
+    client.ask("/v1/hosts?target=all");
+    client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    // The core answers at once where a step is enough.
+    let (requester, _) = lp.asked();
+    let none = Response::Hosts {
+        hosts: Vec::new(),
+        next: None,
+    };
+    lp.web.respond(requester, none);
+    assert_eq!(lp.answer(&mut client).0, 200);
+    assert!(lp.web.take_withdrawn().is_empty());
+}
