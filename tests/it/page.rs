@@ -1,7 +1,7 @@
 //! The page, in a browser.
 
 use super::support::browser::{Browser, DOWN, ENTER, ESCAPE, TAB};
-use super::support::{Home, Host, Server, http, until_so};
+use super::support::{Home, Host, Server, http, need_descriptors, until_so};
 
 const VIEWS: [&str; 7] = [
     "Overview", "Map", "Hosts", "Tasks", "Dispatch", "Devices", "Targets",
@@ -234,4 +234,93 @@ fn a_task_is_sent_by_keyboard_after_its_plan() {
     browser.keys(ENTER);
     browser.until("the task", "return location.hash.startsWith('#/task/AC')");
     browser.until_text("2 sent");
+}
+
+/// Longest tasks of the page, in milliseconds, are kept by the browser from here on.
+const KEEP_LONG_TASKS: &str = "
+    window.longTasks = [];
+    new PerformanceObserver((list) => window.longTasks.push(...list.getEntries().map((entry) => entry.duration)))
+      .observe({ type: 'longtask', buffered: true });";
+
+/// Scrolls the list, or the map, over its whole length in 100 frames.
+const SCROLL: &str = "
+    const box = document.querySelector('.grid') ?? document.scrollingElement, done = arguments[0];
+    let n = 0;
+    (function frame() {
+      box.scrollTop = (box.scrollHeight - box.clientHeight) * n / 100;
+      if (n++ < 100) requestAnimationFrame(frame); else done(true);
+    })();";
+
+/// Opens the list and the map, and scrolls them. Asserts that no task of the page is longer than
+/// `longest` milliseconds in one of a few rounds: a busy machine prolongs any task.
+#[track_caller]
+fn assert_short_tasks(browser: &Browser, address: &str, hosts: &str, longest: u64) {
+    let mut rounds = Vec::new();
+    for round in 0..6 {
+        for view in ["hosts", "map"] {
+            browser.open(&format!("{address}?round={round}{view}#/{view}"));
+            browser.until_text(&format!("{hosts} hosts"));
+            browser.script_until_done(SCROLL);
+            let found = browser.script("return Math.round(Math.max(0, ...window.longTasks))");
+            rounds.push((view, found.as_u64().expect("a length")));
+        }
+        eprintln!("longest tasks of each view in milliseconds: {rounds:?}");
+        if rounds.iter().rev().take(2).all(|(_, ms)| *ms <= longest) {
+            return;
+        }
+    }
+    panic!("longest tasks of each view in milliseconds: {rounds:?}");
+}
+
+#[test]
+fn ten_thousand_hosts_make_no_long_task() {
+    let home = Home::embedded();
+    let server = home.start();
+    let address = address(&server);
+    need_descriptors(3_000);
+    // A quarter of them stays.
+    let mut staying = Vec::new();
+    for part in 0..4 {
+        let sources = (0..2_500).map(|n| format!("127.{}.{}.{}", 100 + part, n / 250, n % 250 + 1));
+        let hosts = sources.map(|source| Host::connect(server.tcp, &source));
+        let mut hosts: Vec<Host> = hosts.collect();
+        hosts.iter_mut().for_each(Host::beat);
+        let known = format!("\"hosts\":{}", (part + 1) * 2_500);
+        until_so(&known, || server.get("/v1/summary").1.contains(&known));
+        if part == 0 {
+            staying = hosts;
+        }
+    }
+    let browser = Browser::start("ten_thousand_hosts_make_no_long_task");
+    browser.before_each_page(KEEP_LONG_TASKS);
+    assert_short_tasks(&browser, &address, "10,000", 200);
+    assert_no_complaints(&browser);
+    drop(staying);
+}
+
+/// Answers of `/v1/fleet` for 100,000 hosts, made in the browser: the server need not know as many.
+const MANY_HOSTS: &str = "
+    const [page, limit, served] = [window.fetch, 20000, new Map()];
+    for (let from = 0; from < 100000; from += limit) {
+      const at = Array.from({ length: limit }, (_, i) => from + i), networks = at.filter((n) => n % 250 === 0);
+      const groups = networks.map((n) => `10.${n / 250 >> 8}.${n / 250 & 255}.0/24`), group = at.map((n) => Math.floor((n - from) / 250));
+      served.set(String(from || ''), JSON.stringify({
+        at: new Date().toISOString(), states: ['online', 'offline', 'timeout'], id: at.map((n) => `web-${n}`), state: at.map((n) => n % 9 ? 0 : 2),
+        silence_s: at.map((n) => n % 60), groups: [groups], group: [group], next: from + limit < 100000 ? String(from + limit) : null }));
+    }
+    window.fetch = (path, options) => {
+      const url = new URL(path, location.href);
+      if (!url.pathname.endsWith('/v1/fleet')) return page(path, options);
+      return Promise.resolve(new Response(served.get(url.searchParams.get('cursor') ?? '')));
+    };";
+
+#[test]
+fn a_hundred_thousand_hosts_make_no_long_task() {
+    let home = Home::embedded();
+    let server = home.start();
+    let browser = Browser::start("a_hundred_thousand_hosts_make_no_long_task");
+    // What makes the answers is no task of the page.
+    browser.before_each_page(MANY_HOSTS);
+    browser.before_each_page(&KEEP_LONG_TASKS.replace("buffered: true", "buffered: false"));
+    assert_short_tasks(&browser, &address(&server), "100,000", 100);
 }

@@ -4,7 +4,7 @@ import { HOSTS_MAX, ask, has, live, refresh, reload, want } from './live.js';
 import { eventText, groupName, isTelling } from './overview.js';
 
 const ROW = 36;
-const COLUMNS = [['id', 'Host', 'c-id'], ['state', 'State', 'c-state'], ['silence', 'Silent for', 'c-silence num'], ['group', 'Network', 'c-group wide']];
+const COLUMNS = [['id', 'Host', ''], ['state', 'State', ''], ['silence', 'Silent for', 'num'], ['group', 'Network', 'wide']];
 
 /** A field for a target, with completion. Calls `changed` when the text has come to rest. */
 export function targetField({ value = '', label = 'Target', placeholder = 'web-*, 10.0.1.0/24, !web-9', changed, options = () => [] }) {
@@ -17,10 +17,14 @@ export function targetField({ value = '', label = 'Target', placeholder = 'web-*
     const found = options(term).slice(0, 12).map((name) => before + input.value.slice(cut, input.value.length - term.length) + name);
     show(list, found.join('\n'), found.map((text) => h('option', { value: text })));
   };
+  const offer = () => {
+    complete();
+    fetchLabels(input.value.slice(input.value.lastIndexOf(',') + 1).replace(/^[ !]*/, '')).then(complete);
+  };
   const rest = () => { clearTimeout(timer); timer = 0; changed(input.value.trim()); };
-  input.addEventListener('input', () => { complete(); clearTimeout(timer); timer = setTimeout(rest, 250); });
+  input.addEventListener('input', () => { offer(); clearTimeout(timer); timer = setTimeout(rest, 250); });
   input.addEventListener('change', () => { if (timer) rest(); });
-  input.addEventListener('focus', complete);
+  input.addEventListener('focus', offer);
   return {
     element: h('label', { class: 'grow' }, h('span', { class: 'label' }, label), input, list), input, said,
     say: (text, bad = false) => { said.className = `said ${bad ? 'bad' : ''}`; said.textContent = safe(text); input.setAttribute('aria-invalid', bad); },
@@ -28,9 +32,35 @@ export function targetField({ value = '', label = 'Target', placeholder = 'web-*
 }
 let fields = 0;
 
-/** Names that may complete a term: groups and hosts that begin with it, the shortest first. */
+/** Values of labels by key: those of some hosts, and all frequent ones of a key that has been typed. */
+const labels = new Map();
+const MINUTE_MS = 60000;
+let sampledAt = 0;
+function noteLabel(key, value) {
+  if (!labels.has(key)) labels.set(key, new Set());
+  if (labels.get(key).size < 200) labels.get(key).add(value);
+}
+/** Fetches labels that may complete `term`, at most once a minute. */
+async function fetchLabels(term) {
+  if (live.phase !== 'live') return;
+  try {
+    if (Date.now() - sampledAt > MINUTE_MS) {
+      sampledAt = Date.now();
+      for (const host of (await ask('v1/hosts?limit=200')).hosts) for (const [key, value] of Object.entries(host.labels ?? {})) noteLabel(key, value);
+    }
+    const [, key] = /^([^=!\s]+)=/.exec(term) ?? [];
+    if (!labels.has(key) || Date.now() - (labels.get(key).askedAt ?? 0) < MINUTE_MS) return;
+    labels.get(key).askedAt = Date.now();
+    for (const { name } of (await ask(`v1/summary?by=${encodeURIComponent(`label:${key}`)}`)).groups) if (name) noteLabel(key, name);
+  } catch { /* no completion */ }
+}
+
+/** Names that may complete a term: labels, groups and hosts that begin with it, the shortest first. */
 export function completions(term) {
   const names = new Set(), { fleet, summary } = live;
+  const [, key] = /^([^=!\s]+)=/.exec(term) ?? [];
+  for (const value of labels.get(key) ?? []) if (`${key}=${value}`.startsWith(term) && `${key}=${value}` !== term) names.add(`${key}=${value}`);
+  for (const name of labels.keys()) if (name.startsWith(term)) names.add(`${name}=`);
   for (const name of ['all', ...(fleet?.groups[0] ?? summary?.groups.map((group) => group.name) ?? [])]) if (name && name.startsWith(term) && name !== term) names.add(name);
   for (let i = 0; fleet && i < fleet.length && names.size < 24; i++) if (fleet.id[i].startsWith(term) && fleet.id[i] !== term) names.add(fleet.id[i]);
   return [...names];
@@ -43,7 +73,7 @@ export async function natural(fleet) {
   begin();
   for (let i = 0; i < fleet.length; i++) {
     made.push(fleet.id[i].replace(/\d+/g, (digits) => digits.padStart(12, '0')));
-    if ((i & 1023) === 0) await pause();
+    if ((i & 255) === 0) await pause();
   }
   return (fleet.keys = made);
 }
@@ -61,59 +91,77 @@ export function hosts({ root, query, on, set, signal }) {
 
   const heads = COLUMNS.map(([key, name, style]) => {
     const button = h('button', { type: 'button', class: 'sort', onclick: () => { if (sort === key) down = !down; else [sort, down] = [key, key === 'silence']; remember(); arrange(); } }, name, h('span', { 'aria-hidden': 'true' }));
-    return h('th', { scope: 'col', class: style }, button);
+    return h('th', { scope: 'col', role: 'columnheader', class: style }, button);
   });
-  const above = h('tr', { class: 'gap', 'aria-hidden': 'true' }, h('td', { colspan: 4 })), below = above.cloneNode(true), body = h('tbody');
-  const grid = h('table', { 'aria-label': 'Hosts' }, h('thead', null, h('tr', null, heads)), body);
+  // Rows have fixed places, so a scrolled row changes the layout of no other. Such a table needs its roles by name.
+  const body = h('tbody', { role: 'rowgroup' });
+  const grid = h('table', { role: 'table', 'aria-label': 'Hosts' }, h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, heads)), body);
   const box = h('div', { class: 'card grid', tabindex: 0, role: 'group', 'aria-label': 'Hosts: the arrow keys move, Enter opens' }, grid);
   const none = h('div', { class: 'card' });
   none.hidden = true;
   show(root, null, h('div', { class: 'head' }, h('h1', null, 'Hosts'), act), h('div', { class: 'tools' }, field.element, h('label', null, h('span', { class: 'label' }, 'State'), select)), field.said, box, none);
 
+  /** Rows by their place modulo the length: scrolling by one row fills one row. */
   let pool = [];
   function rowElement() {
-    const link = h('a', { class: 'mono' }), state = h('span', { class: 'tag' }), dot = mark('ok'), word = h('span'), why = h('span', { class: 'wide' }), silence = h('td', { class: 'num' }), group = h('td', { class: 'wide mono' });
-    state.append(dot, h('span', null, word, why));
-    const row = h('tr', null, h('td', null, link), h('td', null, state), silence, group);
+    const link = h('a', { class: 'mono' }), tag_ = h('span', { class: 'tag' }), dot = mark('ok'), word = h('span'), why = h('span', { class: 'wide' });
+    tag_.append(dot, h('span', null, word, why));
+    const cell = (style, child) => h('td', { role: 'cell', class: style }, child), silence = cell('num'), group = cell('wide mono');
+    const row = h('tr', { role: 'row' }, cell('', link), cell('', tag_), silence, group);
     row.addEventListener('click', (event) => { if (!event.target.closest('a')) location.hash = link.getAttribute('href'); });
-    return { row, link, state, dot, word, why, silence, group, at: -1 };
+    return { row, link, tag_, dot, word, why, silence, group, shown: {} };
   }
-  const put = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+  /** Changes what differs from what the row shows. */
+  function put(parts, name, value, change) {
+    if (parts.shown[name] === value) return;
+    parts.shown[name] = value;
+    change(value);
+  }
+  const text = (parts, name, value) => put(parts, name, value, () => { parts[name].textContent = value; });
   function fillRow(parts, at, fleet) {
-    const i = order[at], online = fleet.isOnline(i), reason = fleet.states[fleet.state[i]], silence = fleet.silenceOf(i), id = safe(fleet.id[i]);
-    if (parts.i !== i || parts.fleet !== fleet) {
-      parts.link.setAttribute('href', to(['host', fleet.id[i]]));
-      parts.link.title = id;
-      put(parts.link, id);
-      put(parts.group, safe(groupName(fleet.groups[0][fleet.group[0][i]] ?? '')));
-      [parts.i, parts.fleet] = [i, fleet];
-    }
-    const style = online ? 'ok' : 'off';
-    parts.state.className = `tag ${style}`;
-    parts.dot.className = `dot ${online ? '' : 'off'}`;
-    put(parts.word, online ? 'online' : 'offline');
-    put(parts.why, online || reason === 'offline' ? '' : `, ${reason}`);
-    put(parts.silence, silence === null ? '–' : span(silence));
-    parts.row.setAttribute('aria-rowindex', at + 2);
-    parts.row.classList.toggle('cur', at === cursor && document.activeElement === box);
+    const i = order[at], online = fleet.isOnline(i), reason = fleet.states[fleet.state[i]], silence = fleet.silenceOf(i);
+    put(parts, 'at', at, () => { parts.row.style.transform = `translateY(${at * ROW}px)`; parts.row.setAttribute('aria-rowindex', at + 2); });
+    put(parts, 'id', fleet.id[i], (id) => {
+      parts.link.setAttribute('href', to(['host', id]));
+      parts.link.textContent = parts.link.title = safe(id);
+    });
+    text(parts, 'group', safe(groupName(fleet.groups[0][fleet.group[0][i]] ?? '')));
+    put(parts, 'online', online, () => {
+      parts.tag_.className = `tag ${online ? 'ok' : 'off'}`;
+      parts.dot.className = `dot ${online ? '' : 'off'}`;
+    });
+    text(parts, 'word', online ? 'online' : 'offline');
+    text(parts, 'why', online || reason === 'offline' ? '' : `, ${reason}`);
+    text(parts, 'silence', silence === null ? '–' : span(silence));
+    put(parts, 'current', at === cursor && document.activeElement === box, (current) => parts.row.classList.toggle('cur', current));
   }
 
-  let drawing = false;
+  let drawing = false, resting = 0, first = 0;
   const draw = () => { if (!drawing) { drawing = true; requestAnimationFrame(() => { drawing = false; paint(); }); } };
   function paint() {
     const { fleet } = live;
     if (!fleet || !ready) return;
-    const fits = Math.ceil(box.clientHeight / ROW) + 8, first = Math.max(0, Math.min(order.length - fits, Math.floor(box.scrollTop / ROW) - 4));
-    const last = Math.min(order.length, first + fits);
-    while (pool.length < last - first) pool.push(rowElement());
-    for (let k = 0; k < last - first; k++) fillRow(pool[k], first + k, fleet);
-    const rows = last - first;
-    if (body.rowsShown !== rows) {
-      body.rowsShown = rows;
-      body.replaceChildren(above, ...pool.slice(0, rows).map((parts) => parts.row), below);
+    const fits = Math.ceil(box.clientHeight / ROW) + 8, rows = Math.min(fits, order.length);
+    first = Math.max(0, Math.min(order.length - rows, Math.floor(box.scrollTop / ROW) - 4));
+    if (pool.length !== rows) {
+      while (pool.length < rows) pool.push(rowElement());
+      pool.length = rows;
+      body.replaceChildren(...pool.map((parts) => parts.row));
     }
-    above.firstChild.style.height = `${first * ROW}px`;
-    below.firstChild.style.height = `${(order.length - last) * ROW}px`;
+    for (let at = first; at < first + rows; at++) fillRow(pool[at % rows], at, fleet);
+    clearTimeout(resting);
+    resting = setTimeout(rest, 150);
+  }
+  /** Puts the rows into their order once the list rests: for the tab key, and for a screen reader. */
+  function rest() {
+    const focused = document.activeElement;
+    let next = null;
+    for (let at = first + pool.length - 1; at >= first; at--) {
+      const { row } = pool[at % pool.length];
+      if (row.nextSibling !== next) body.insertBefore(row, next);
+      next = row;
+    }
+    if (focused !== document.activeElement && body.contains(focused)) focused.focus({ preventScroll: true });
   }
 
   /** Filters and sorts. What is shown stays until the new order is there. */
@@ -129,7 +177,11 @@ export function hosts({ root, query, on, set, signal }) {
     keys = await natural(fleet);
     const chosen = new Uint32Array(fleet.length);
     let n = 0;
-    for (let i = 0; i < fleet.length; i++) if (!only || (only === 'online') === fleet.isOnline(i)) chosen[n++] = i;
+    begin();
+    for (let i = 0; i < fleet.length; i++) {
+      if (!only || (only === 'online') === fleet.isOnline(i)) chosen[n++] = i;
+      if ((i & 4095) === 0) { await pause(); if (mine !== number || signal.aborted) return; }
+    }
     const byName = (a, b) => (keys[a] < keys[b] ? -1 : keys[a] > keys[b] ? 1 : 0), sign = down ? -1 : 1;
     const column = { state: fleet.state, group: fleet.group[0] };
     const first = sort === 'id' ? byName : sort === 'silence' ? (a, b) => fleet.silenceOf(a) - fleet.silenceOf(b) : (a, b) => column[sort][a] - column[sort][b];
@@ -141,6 +193,8 @@ export function hosts({ root, query, on, set, signal }) {
     grid.setAttribute('aria-rowcount', n + 1);
     const more = fleet.partial ? ` The first ${count(HOSTS_MAX)} hosts are shown: a target selects fewer.` : '';
     field.say(n === fleet.length ? `${plural(n, 'host')}.${more}` : `${count(n)} of ${plural(fleet.length, 'host')}.${more}`);
+    body.style.height = `${n * ROW}px`;
+    box.style.setProperty('--rows', n);
     box.hidden = n === 0;
     none.hidden = n !== 0;
     if (n === 0) show(none, `${target} ${only}`, h('p', { class: 'empty' }, target || only ? `No host ${only ? `is ${only}` : 'matches'}${target ? ' among those of the target' : ''}.` : ['No host has connected yet. ', h('code', null, 'anthill agent --server SERVER --id web-1'), ' starts one.']));
@@ -173,11 +227,10 @@ export function hosts({ root, query, on, set, signal }) {
   on('fleet', arrange);
   on('rows', () => { if (only || sort !== 'id') later(); else draw(); });
   on('fleet-problem', ({ detail }) => { field.say(detail.message, true); box.hidden = true; none.hidden = true; });
-  on('fresh', () => { if (!live.fleet) { want(null); ask_(); } });
   let timer = 0;
   const later = () => { draw(); timer ||= setTimeout(() => { timer = 0; if (!signal.aborted) arrange(); }, 1000); };
   const tick = setInterval(draw, 1000);
-  signal.addEventListener('abort', () => { clearInterval(tick); clearTimeout(timer); });
+  signal.addEventListener('abort', () => { clearInterval(tick); clearTimeout(timer); clearTimeout(resting); });
   arrange();
   ask_();
   if (query.get('focus')) { remember(); field.input.focus(); }

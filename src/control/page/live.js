@@ -11,6 +11,8 @@ const POLL_MS = 5000;
 const PATIENCE_MS = 5000;
 /** Hosts that are kept for the map and the list; beyond, a target selects some. */
 export const HOSTS_MAX = 400000;
+/** Hosts of one request: their JSON is parsed in one go. */
+const HOSTS_PER_REQUEST = 20000;
 
 export const live = Object.assign(new EventTarget(), {
   /** `starting`, `live`, `away` or `token`. */
@@ -155,6 +157,8 @@ function take(events) {
     return emit('events', []);
   }
   emit('events', events);
+  // A fleet that is being fetched has the older ones of them already: the last event of a host decides.
+  if (loading) during = during.concat(events);
   if (live.fleet) live.fleet.apply(events);
 }
 function calm() {
@@ -227,7 +231,7 @@ class Fleet {
   }
 }
 
-let wanted = null, reloading = 0, loadNumber = 0;
+let wanted = null, reloading = 0, reloadAt = 0, loadNumber = 0, loading = false, during = [];
 /** Wants the fleet of a target, grouped by `by`; `null`: none. It comes with the event `fleet`. */
 export function want(target, by) {
   const next = target === null ? null : { target, by };
@@ -237,35 +241,45 @@ export function want(target, by) {
   clearTimeout(reloading);
   reloading = 0;
   loadNumber += 1;
-  if (wanted) load();
+  if (wanted && live.phase === 'live') load();
 }
-/** Fetches the wanted fleet again, after `delay` milliseconds. */
+/** Fetches the wanted fleet again, after `delay` milliseconds at the latest. */
 export function reload(delay) {
-  if (!wanted || reloading) return;
+  const due = Date.now() + delay;
+  if (!wanted || (reloading && reloadAt <= due)) return;
+  clearTimeout(reloading);
+  reloadAt = due;
   reloading = setTimeout(() => { reloading = 0; load(); }, delay);
 }
 
 async function load() {
   const number = ++loadNumber, { target, by } = wanted;
   const fleet = new Fleet(target, by);
+  [loading, during] = [true, []];
   try {
     let cursor = null;
     do {
-      const query = [['target', target], ['by', by], ['cursor', cursor]].filter(([, value]) => value);
+      const query = [['target', target], ['by', by], ['limit', HOSTS_PER_REQUEST], ['cursor', cursor]].filter(([, value]) => value);
       const page = await ask(`v1/fleet?${query.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join('&')}`);
       if (number !== loadNumber) return;
       await append(fleet, page);
+      if (number !== loadNumber) return;
       cursor = page.next;
       fleet.partial = !!cursor;
     } while (cursor && fleet.length < HOSTS_MAX);
   } catch (error) {
     if (number !== loadNumber) return;
+    loading = false;
     if (error.status === 0) return lost(error);
-    return emit('fleet-problem', error);
+    // A busy server is asked again; what is shown stays meanwhile.
+    if (error.status >= 500) reload(2000);
+    return live.fleet ? null : emit('fleet-problem', error);
   }
   if (number !== loadNumber) return;
+  loading = false;
   live.fleet = fleet;
   emit('fleet');
+  fleet.apply(during);
   clearTimeout(reloading);
   reloading = 0;
   if (!document.hidden) reload(fleet.length > 20000 ? 60000 : 15000);
@@ -291,6 +305,6 @@ async function append(fleet, page) {
     fleet.state[from + i] = page.state[i];
     fleet.silence[from + i] = page.silence_s[i] ?? -1;
     levels.forEach((names, level) => { fleet.group[level][from + i] = names[page.group[level][i]]; });
-    if ((i & 2047) === 0) await pause();
+    if ((i & 511) === 0) await pause();
   }
 }

@@ -1,4 +1,7 @@
 // Map: one cell a host, in blocks of a group, under headings of the group above it.
+//
+// The drawing is cut into strips, each with a canvas. Only strips near the window are drawn and hold memory, so the
+// costs of a drawing, and of a change in it, do not grow with the fleet.
 import { begin, count, h, keyed, kind, mark, pause, plural, safe, show, sorted, span, table, to } from './dom.js';
 import { live, want } from './live.js';
 import { completions, natural, targetField } from './hosts.js';
@@ -6,11 +9,15 @@ import { groupName, groupTarget } from './overview.js';
 
 const GROUPINGS = [['net24', 'Network'], ['node', 'Node'], ['label', 'Label …']];
 const CELLS = [[400, 18], [2000, 12], [8000, 9], [30000, 6], [80000, 5], [Infinity, 4]];
+/** Rows of the table of groups; a target selects others. */
+const GROUPS_LISTED = 200;
+/** Height of a strip, and how near the window it is drawn. */
+const STRIP = 512, NEAR = 400;
 const HEADING = 28, LABEL = 18, GAP = 12;
 
 export function map({ root, query, on, set, signal }) {
   let target = query.get('target') ?? '', by = query.get('by') ?? 'net24', colour = query.get('colour') ?? 'state';
-  let blocks = [], line = null, headings = [], place = null, size = 9, width = 0, height = 0, cursor = -1, drawn = 0;
+  let blocks = [], line = null, headings = [], place = null, size = 9, width = 0, height = 0, cursor = -1, strips = [];
   const remember = () => set({ target, by: by === 'net24' ? '' : by, colour: colour === 'state' ? '' : colour });
 
   const field = targetField({ value: target, changed: (text) => { if (text !== target) { target = text; remember(); fetchAll(); } }, options: completions });
@@ -28,7 +35,9 @@ export function map({ root, query, on, set, signal }) {
   key.addEventListener('change', () => { if (key.value.trim()) { by = `label:${key.value.trim()}`; remember(); fetchAll(); } });
   colouring.addEventListener('change', () => { colour = colouring.value; remember(); legend(); paint(); });
 
-  const canvas = h('canvas', { tabindex: 0, role: 'img', width: 1, height: 1 });
+  const ring = h('div', { class: 'ring' });
+  const canvas = h('div', { class: 'cells', tabindex: 0, role: 'img' }, ring);
+  ring.hidden = true;
   const hint = h('p', { class: 'said', role: 'status' });
   const key_ = h('ul', { class: 'legend', 'aria-label': 'Legend' });
   const board = h('div', { class: 'card' }, key_, hint, canvas);
@@ -52,7 +61,8 @@ export function map({ root, query, on, set, signal }) {
   const above = (fleet, i) => (by === 'net24' ? /^(\d+\.\d+)\.\d+\.0\/24$/.exec(fleet.groups[0][fleet.group[0][i]])?.[1] ?? '' : fleet.groups[0][fleet.group[0][i]]);
   const inner = () => (by === 'net24' ? 0 : 1);
   const numbered = (name) => name.replace(/\d+/g, (digits) => digits.padStart(10, '0'));
-  const compare = (a, b) => { const [x, y] = [numbered(a), numbered(b)]; return x < y ? -1 : x > y ? 1 : 0; };
+  /** Names in natural order. */
+  const ordered = (names) => Array.from(names, (name) => [numbered(name), name]).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)).map(([, name]) => name);
 
   let layoutNumber = 0;
   /** Gives each host a place. */
@@ -70,19 +80,19 @@ export function map({ root, query, on, set, signal }) {
       if (!branch) tree.set(outer, branch = new Map());
       const leaf = branch.get(name);
       if (leaf) leaf.push(i); else branch.set(name, [i]);
-      if ((i & 2047) === 0) { await pause(); if (mine !== layoutNumber) return; }
+      if ((i & 511) === 0) { await pause(); if (mine !== layoutNumber) return; }
     }
     blocks = []; line = null; headings = [];
     place = new Float32Array(fleet.length * 2);
     let y = 0;
-    for (const outer of [...tree.keys()].sort(compare)) {
+    for (const outer of ordered(tree.keys())) {
       const branch = tree.get(outer);
       let on = 0, all = 0;
       for (const leaf of branch.values()) { all += leaf.length; for (const i of leaf) on += fleet.isOnline(i); }
       headings.push({ name: outer, y, on, all });
       y += HEADING;
       let x = 0, tallest = 0;
-      for (const name of [...branch.keys()].sort(compare)) {
+      for (const name of ordered(branch.keys())) {
         const leaf = await sorted(Uint32Array.from(branch.get(name)), byName, () => mine !== layoutNumber);
         if (!leaf) return;
         const columns = leaf.length > 1500 ? Infinity : Math.max(Math.ceil(Math.sqrt(leaf.length * 1.4)), Math.ceil(88 / size));
@@ -100,6 +110,8 @@ export function map({ root, query, on, set, signal }) {
     }
     height = Math.max(1, y);
     cursor = -1;
+    mark_();
+    cut();
     const empty = fleet.length === 0;
     body.hidden = empty;
     none.hidden = !empty;
@@ -110,20 +122,22 @@ export function map({ root, query, on, set, signal }) {
     listGroups();
   }
 
-  function listGroups() {
-    const { fleet } = live;
+  let listNumber = 0;
+  async function listGroups() {
+    const mine = ++listNumber, { fleet } = live;
     if (!fleet) return;
-    const counts = new Map();
+    const place_ = fleet.group[0] ?? [], on_ = new Uint32Array(fleet.groups[0]?.length ?? 0), off = new Uint32Array(on_.length);
+    begin();
     for (let i = 0; i < fleet.length; i++) {
-      const at = fleet.group[0][i];
-      let entry = counts.get(at);
-      if (!entry) counts.set(at, entry = [0, 0]);
-      entry[fleet.isOnline(i) ? 0 : 1] += 1;
+      (fleet.isOnline(i) ? on_ : off)[place_[i]] += 1;
+      if ((i & 2047) === 0) { await pause(); if (mine !== listNumber) return; }
     }
-    const groups = [...counts].map(([at, [on_, off]]) => ({ name: fleet.groups[0][at], on: on_, off })).sort((a, b) => compare(a.name, b.name));
-    const listed = groups.slice(0, 500);
-    keyed(rows, listed, (g) => g.name, (g) => `${g.on} ${g.off}`, (g) => h('tr', null,
-      h('td', null, h('a', { class: 'mono', href: narrowed(g.name) }, groupName(g.name))), h('td', { class: 'num' }, count(g.on)), h('td', { class: 'num' }, g.off ? h('span', { class: 'bad-text' }, count(g.off)) : '0')));
+    const at_ = new Map(fleet.groups[0]?.map((name, k) => [name, k])), groups = ordered(at_.keys());
+    const listed = groups.slice(0, GROUPS_LISTED);
+    keyed(rows, listed, (name) => name, (name) => `${on_[at_.get(name)]} ${off[at_.get(name)]}`, (name) => {
+      const k = at_.get(name);
+      return h('tr', null, h('td', null, h('a', { class: 'mono', href: narrowed(name) }, groupName(name))), h('td', { class: 'num' }, count(on_[k])), h('td', { class: 'num' }, off[k] ? h('span', { class: 'bad-text' }, count(off[k])) : '0'));
+    });
     if (groups.length > listed.length) rows.append(h('tr', null, h('td', { colspan: 3, class: 'muted' }, `${plural(groups.length - listed.length, 'more group')}`)));
   }
   /** This view with the target of a group. */
@@ -134,8 +148,8 @@ export function map({ root, query, on, set, signal }) {
   };
   const terms = (text) => text.split(/,(?![^[(]*[\])])/).map((term) => term.trim()).filter(Boolean);
 
-  const context = canvas.getContext('2d', { alpha: true });
-  let scale = 1, paints = {};
+  const scale = Math.min(window.devicePixelRatio || 1, 2);
+  let paints = {};
   function colours() {
     const style = getComputedStyle(document.body), of = (name) => style.getPropertyValue(name).trim();
     const hatch = (fill) => {
@@ -144,9 +158,9 @@ export function map({ root, query, on, set, signal }) {
       const c = tile.getContext('2d');
       c.fillStyle = fill;
       for (let k = 0; k < 4; k++) { c.fillRect(k, 3 - k, 1, 1); c.fillRect((k + 1) % 4, 3 - k, 1, 1); }
-      return context.createPattern(tile, 'repeat');
+      return c.createPattern(tile, 'repeat');
     };
-    paints = { ok: of('--ok-fill'), warn: of('--warn-fill'), bad: of('--bad-fill'), hatch: hatch(of('--bad-fill')), text: of('--text'), muted: of('--muted'), line: of('--line'), accent: of('--accent'), surface: of('--surface') };
+    paints = { ok: of('--ok-fill'), warn: of('--warn-fill'), bad: of('--bad-fill'), hatch: hatch(of('--bad-fill')), text: of('--text'), muted: of('--muted') };
   }
   function paintOf(fleet, i) {
     if (!fleet.isOnline(i)) return 'hatch';
@@ -154,27 +168,60 @@ export function map({ root, query, on, set, signal }) {
     const share = fleet.silenceOf(i) / (live.summary?.timeout_s || 60);
     return share < 1 / 3 ? 'ok' : share < 2 / 3 ? 'warn' : 'bad';
   }
-  function cell(i, fill) {
-    const gap = size > 5 ? 1 : size > 3 ? .5 : 0, x = place[2 * i], y = place[2 * i + 1], side_ = size - gap;
+  function cell(context, x, y, fill) {
+    const gap = size > 5 ? 1 : size > 3 ? .5 : 0, side_ = size - gap;
     context.clearRect(x - .5, y - .5, size, size);
     context.fillStyle = paints[fill];
     context.fillRect(x, y, side_, side_);
     if (fill === 'hatch' && size > 5) { context.strokeStyle = paints.bad; context.lineWidth = 1; context.strokeRect(x + .5, y + .5, side_ - 1, side_ - 1); }
   }
-  /** Draws everything: first the frame, then the cells in slices of a turn. */
-  async function paint() {
-    const mine = ++drawn, { fleet } = live;
-    if (!fleet || !place || place.length !== fleet.length * 2) return;
-    colours();
-    const most = 32000;
-    scale = Math.min(window.devicePixelRatio || 1, 2, most / height);
-    canvas.width = Math.round(width * scale);
-    canvas.height = Math.round(height * scale);
+
+  const near = new IntersectionObserver((entries) => {
+    for (const { target: { strip }, isIntersecting } of entries) {
+      strip.near = isIntersecting;
+      if (isIntersecting) paintStrip(strip);
+      else if (strip.context) { strip.drawn += 1; strip.context = null; strip.canvas.width = strip.canvas.height = 0; }
+    }
+  }, { rootMargin: `${NEAR}px` });
+  signal.addEventListener('abort', () => near.disconnect());
+  /** Makes as many strips as the height needs. */
+  function cut() {
     canvas.style.width = `${width}px`;
     canvas.style.height = `${height}px`;
-    context.setTransform(scale, 0, 0, scale, 0, 0);
+    const needed = Math.ceil(height / STRIP);
+    for (const strip of strips.splice(needed)) { near.unobserve(strip.element); strip.drawn += 1; strip.element.remove(); }
+    while (strips.length < needed) {
+      const surface = h('canvas', { width: 0, height: 0 }), element = h('div', null, surface);
+      const strip = { element, canvas: surface, top: strips.length * STRIP, near: false, context: null, drawn: 0 };
+      element.strip = strip;
+      element.style.transform = `translateY(${strip.top}px)`;
+      strips.push(strip);
+      canvas.append(element);
+      near.observe(element);
+    }
+    strips.forEach((strip) => { strip.element.style.height = `${Math.min(STRIP, height - strip.top)}px`; });
+  }
+  /** Draws what is near the window. */
+  function paint() {
+    colours();
+    for (const strip of strips) if (strip.near) paintStrip(strip);
+  }
+  /** Draws a strip: first the names, then the cells in slices of a turn. */
+  async function paintStrip(strip) {
+    const mine = ++strip.drawn, { fleet } = live, { top } = strip, end = Math.min(top + STRIP, height);
+    if (!fleet || !place || place.length !== fleet.length * 2) return;
+    const [wide, tall] = [Math.round(width * scale), Math.round((end - top) * scale)];
+    if (strip.canvas.width !== wide || strip.canvas.height !== tall) {
+      [strip.canvas.width, strip.canvas.height] = [wide, tall];
+      strip.canvas.style.width = `${width}px`;
+      strip.canvas.style.height = `${end - top}px`;
+    }
+    const context = strip.context ??= strip.canvas.getContext('2d', { alpha: true });
+    context.setTransform(scale, 0, 0, scale, 0, -top * scale);
+    context.clearRect(0, top, width, STRIP);
     context.textBaseline = 'top';
     for (const heading of headings) {
+      if (heading.y + HEADING < top || heading.y > end) continue;
       context.font = '600 14px system-ui, sans-serif';
       context.fillStyle = paints.text;
       const name = safe(by === 'net24' ? (heading.name ? `${heading.name}.0.0/16` : 'Other addresses') : groupName(heading.name));
@@ -184,24 +231,33 @@ export function map({ root, query, on, set, signal }) {
       context.fillStyle = paints.muted;
       context.fillText(`${count(heading.on)} online, ${count(heading.all - heading.on)} offline`, after, heading.y + 8);
     }
-    context.font = '11px ui-monospace, "DejaVu Sans Mono", monospace';
     for (const block of blocks) {
-      context.fillStyle = paints.muted;
-      let name = safe(groupName(block.name)).replace(/\/24$/, '');
-      while (name.length > 2 && context.measureText(name).width > block.w) name = `${name.slice(0, -2)}…`;
-      context.fillText(name, block.x, block.y + 3);
+      if (block.y + block.h < top || block.y > end) continue;
+      if (block.y + LABEL > top) {
+        context.font = '11px ui-monospace, "DejaVu Sans Mono", monospace';
+        context.fillStyle = paints.muted;
+        let name = safe(groupName(block.name)).replace(/\/24$/, '');
+        while (name.length > 2 && context.measureText(name).width > block.w) name = `${name.slice(0, -2)}…`;
+        context.fillText(name, block.x, block.y + 3);
+      }
+      const y0 = block.y + LABEL, from = Math.max(0, Math.floor((top - y0) / size)) * block.wide, to_ = Math.min(block.leaf.length, Math.ceil((end - y0) / size) * block.wide);
+      for (let k = from; k < to_; k++) {
+        const i = block.leaf[k];
+        cell(context, place[2 * i], place[2 * i + 1], paintOf(fleet, i));
+        if ((k & 127) === 0) { await pause(); if (mine !== strip.drawn) return; }
+      }
     }
-    begin();
-    for (let i = 0; i < fleet.length; i++) {
-      cell(i, paintOf(fleet, i));
-      if ((i & 511) === 0) { await pause(); if (mine !== drawn) return; }
-    }
-    if (cursor >= 0) ring();
   }
-  function ring() {
-    context.strokeStyle = paints.accent;
-    context.lineWidth = 2;
-    context.strokeRect(place[2 * cursor] - 1, place[2 * cursor + 1] - 1, size + 1, size + 1);
+  /** Draws a host whose state has changed. */
+  function paintCell(fleet, i) {
+    const [x, y] = [place[2 * i], place[2 * i + 1]];
+    for (const k of new Set([Math.floor(y / STRIP), Math.floor((y + size) / STRIP)])) if (strips[k]?.context) cell(strips[k].context, x, y, paintOf(fleet, i));
+  }
+  function mark_() {
+    ring.hidden = cursor < 0;
+    if (cursor < 0) return;
+    ring.style.transform = `translate(${place[2 * cursor] - 2}px, ${place[2 * cursor + 1] - 2}px)`;
+    ring.style.width = ring.style.height = `${size + 3}px`;
   }
 
   const at = (event) => {
@@ -248,9 +304,8 @@ export function map({ root, query, on, set, signal }) {
     if (step === 'first' || k < 0) k = 0;
     else if (step === 'last') k = line.length - 1;
     else k += step === 'down' ? block.wide : step === 'up' ? -block.wide : step;
-    const old = cursor;
     cursor = line[Math.max(0, Math.min(line.length - 1, k))];
-    if (old >= 0) { context.clearRect(place[2 * old] - 2, place[2 * old + 1] - 2, size + 3, size + 3); paint(); } else ring();
+    mark_();
     describe(cursor);
     const top = canvas.getBoundingClientRect().top + place[2 * cursor + 1];
     if (top < 80 || top > innerHeight - 40) window.scrollBy(0, top - innerHeight / 2);
@@ -266,13 +321,12 @@ export function map({ root, query, on, set, signal }) {
   on('rows', ({ detail }) => {
     const { fleet } = live;
     if (place?.length !== fleet.length * 2) return;
-    for (const i of detail) cell(i, paintOf(fleet, i));
+    for (const i of detail) paintCell(fleet, i);
     later();
   });
   let timer = 0;
   const later = () => { timer ||= setTimeout(() => { timer = 0; if (!signal.aborted) listGroups(); }, 1000); };
   on('fleet-problem', ({ detail }) => { field.say(detail.message, true); body.hidden = true; none.hidden = true; });
-  on('fresh', () => { if (!live.fleet) { want(null); fetchAll(); } });
   on('phase', paint);
   on('summary', legend);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', paint, { signal });

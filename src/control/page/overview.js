@@ -34,8 +34,27 @@ function spark(points, gaps) {
     lines.map((run) => svg('polyline', { class: 'line', points: run.join(' ') })));
 }
 
-/** Returns whether an event is worth a line: those on the way to a result are not. */
-export const isTelling = (event) => event.event !== 'answer' && !(event.event === 'progress' && event.state === 'working');
+/**
+ * Returns whether an event is worth a line: those on the way to a result are not, nor the record of an order
+ * whose task has an event of its own.
+ */
+export const isTelling = (event) => event.event !== 'answer' && !(event.event === 'progress' && event.state === 'working')
+  && !(event.event === 'audit' && event.what.endsWith('/v1/tasks') && event.result === 'ok');
+
+/** The newest events first, at most `most`. Records of the same kind are one line, with their number. */
+export function newest(events, most) {
+  const lines = [], records = new Map();
+  for (const event of events) {
+    const kind_ = event.event === 'audit' ? JSON.stringify([event.by, event.what, event.result]) : null;
+    const line = records.get(kind_);
+    if (line) { line.times += event.times ?? 1; continue; }
+    if (lines.length >= most) continue;
+    const next = kind_ ? { ...event, times: event.times ?? 1 } : event;
+    if (kind_) records.set(kind_, next);
+    lines.push(next);
+  }
+  return lines;
+}
 
 /** What an event says, as children of a cell. */
 export function eventText(event) {
@@ -52,7 +71,7 @@ export function eventText(event) {
     case 'answer': return [who, ' answered ', task];
     case 'progress': return [who, ': ', event.state, ' in ', task];
     case 'result': return [who, ' has finished ', h('code', null, event.command), ' of ', task];
-    case 'audit': return [event.by, ': ', event.what, task && [' ', task], event.target ? [' to ', h('span', { class: 'mono' }, event.target)] : '', event.count != null ? `, ${plural(event.count, 'host')}` : '', event.result === 'ok' ? '' : `: ${event.result}`];
+    case 'audit': return [event.by, ': ', event.what, task && [' ', task], event.target ? [' to ', h('span', { class: 'mono' }, event.target)] : '', event.count != null ? `, ${plural(event.count, 'host')}` : '', event.result === 'ok' ? '' : `: ${event.result}`, event.times > 1 ? h('span', { class: 'muted' }, ` (${count(event.times)} times)`) : ''];
     case 'device': return ['Device ', event.host, ': ', event.state, event.reason ? ` (${event.reason})` : ''];
     case 'reach': return ['Target ', event.host, ': ', event.state];
     default: return [event.event, event.host ? ': ' : '', who, event.reason ? ` (${event.reason})` : '', event.count ? ` ${count(event.count)}` : ''];
@@ -91,9 +110,9 @@ export function overview({ root, on, signal }) {
       tile('Lost in the last hour', count(summary.lost_1h), 'and still offline'),
       tile('Open tasks', open ? h('a', { href: to(['tasks']) }, count(open)) : count(open), 'with a host that has not finished'),
       tile('Store', tag(health?.store ?? '–'), health?.status === 'ok' ? 'answers' : 'hosts are served meanwhile', true),
-      nodes ? tile('Nodes', count(nodes.length), nodes.map((node) => (node.state === 'up' ? node.name : `${node.name} ${node.state}`)).join(', ')) : tile('Running for', span(health?.uptime_s ?? 0), `version ${health?.version ?? ''}`, true));
+      nodes?.length > 1 ? tile('Nodes', count(nodes.length), nodes.map((node) => h('div', { class: node.state === 'up' ? '' : 'bad-text' }, node.state === 'up' ? `${node.name}: ${plural(node.hosts ?? 0, 'host')}` : `${node.name} is ${node.state}`))) : tile('Running for', span(health?.uptime_s ?? 0), `version ${health?.version ?? ''}`, true));
     // The history has a count for each minute; what this page has seen itself is finer, and comes behind it.
-    const kept = history?.points.filter(([, n]) => n != null).length > 1;
+    const kept = history?.points.length > 1;
     const points = kept ? [...history.points, ...live.samples.filter(([ms]) => ms > history.points.at(-1)[0])] : live.samples;
     const gaps = kept ? history.gaps.filter(([, until]) => until > points[0][0]).map(([a, b]) => [Math.max(a, points[0][0]), b]) : [];
     const length = points.length > 1 ? span((points.at(-1)[0] - points[0][0]) / 1000) : '';
@@ -112,14 +131,14 @@ export function overview({ root, on, signal }) {
 
   function drawEvents() {
     if (!events.length) return show(recentRows, 'none', h('tr', null, h('td', { colspan: 2, class: 'muted' }, 'Nothing has happened since the start.')));
-    keyed(recentRows, events, (e) => e.seq, () => '', (e) => h('tr', null, h('td', { class: 'tight' }, when(e.at)), h('td', null, eventText(e))));
+    keyed(recentRows, events, (e) => e.seq, (e) => e.times, (e) => h('tr', null, h('td', { class: 'tight' }, when(e.at)), h('td', null, eventText(e))));
   }
 
   async function fetchAll() {
     try {
-      const [page, last] = await Promise.all([ask('v1/tasks?limit=1000', { signal }), ask('v1/events/recent?limit=100', { signal })]);
+      const [page, last] = await Promise.all([ask('v1/tasks?limit=1000', { signal }), ask('v1/events/recent?limit=256', { signal })]);
       open = page.tasks.filter((task) => isOpen(task.hosts)).length;
-      events = last.events.filter(isTelling).reverse().slice(0, EVENTS_SHOWN);
+      events = newest(last.events.filter(isTelling).reverse(), EVENTS_SHOWN);
     } catch { /* the head says so */ }
     try {
       if (has('/v1/history')) history = curveOf(await ask('v1/history?minutes=1440', { signal }));
@@ -136,7 +155,7 @@ export function overview({ root, on, signal }) {
   on('fresh', fetchAll);
   on('events', ({ detail }) => {
     if (detail.length) {
-      events = [...detail.filter(isTelling).slice(-EVENTS_SHOWN).reverse(), ...events].slice(0, EVENTS_SHOWN);
+      events = newest([...detail.filter(isTelling).reverse(), ...events], EVENTS_SHOWN);
       drawEvents();
     }
     const busy = !detail.length || detail.some((event) => event.key);
@@ -151,9 +170,10 @@ export const isOpen = (hosts) => OPEN.some((state) => hosts[state]);
 
 /** Points and gaps of `/v1/history`: one count a minute, null where nothing is known, and the spans without a server. */
 function curveOf(history) {
-  const from = Date.parse(history.from);
+  const from = Date.parse(history.from), first = history.online.findIndex((n) => n != null);
   return {
-    points: history.online.map((n, i) => [from + i * history.step_s * 1000, n]),
+    // Before the first count nothing is known, so the curve begins there.
+    points: first < 0 ? [] : history.online.map((n, i) => [from + i * history.step_s * 1000, n]).slice(first),
     gaps: history.away.map(({ from: a, to }) => [Date.parse(a), to ? Date.parse(to) : now()]),
   };
 }

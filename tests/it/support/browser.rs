@@ -148,6 +148,22 @@ impl Browser {
         )
     }
 
+    /// Waits until a script has called its first argument.
+    #[track_caller]
+    pub fn script_until_done(&self, script: &str) -> Value {
+        self.ask(
+            "POST",
+            "/execute/async",
+            json!({"script": script, "args": []}),
+        )
+    }
+
+    /// Runs a script in each later page before the page's own.
+    pub fn before_each_page(&self, script: &str) {
+        let command = "Page.addScriptToEvaluateOnNewDocument";
+        self.devtools(command, json!({ "source": script }));
+    }
+
     /// The text that is visible.
     #[track_caller]
     pub fn text(&self) -> String {
