@@ -116,7 +116,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         paths: &["bench"],
-        may_name: &["bench", "codec"],
+        may_name: &["bench", "certificates", "codec", "keys"],
         pure: false,
     },
     Room {

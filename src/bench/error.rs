@@ -23,8 +23,8 @@ pub enum BenchError {
     },
     /// A server listens, but does not take hosts.
     #[error(
-        "the server at {server} refuses these hosts: {why} (use its port for hosts; keys and TLS are \
-         not supported here)"
+        "the server at {server} refuses these hosts: {why} (use its port for hosts; --key-file \
+         and --tls are for servers that demand keys and TLS)"
     )]
     Unfit {
         /// Its address.

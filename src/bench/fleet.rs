@@ -4,6 +4,7 @@
 mod connect;
 mod failures;
 mod frames;
+mod keyed;
 mod receive;
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use super::host::{Host, State};
 use super::inbox::Inbox;
 use super::plan::Sources;
 use super::polls::{FIRST, Polls};
+use super::secure::{Channel, TlsSettings};
 use super::tally::Tally;
 use crate::codec::message::Incoming;
 use crate::codec::{Order, encode};
@@ -26,6 +28,7 @@ use crate::limits::{BENCH_EVENTS_PER_TURN_MAX, BENCH_WAIT_S_MAX, READ_BUFFER_BYT
 use crate::time::{Instant, Span};
 use connect::{Refused, connect, connected};
 pub use failures::Failures;
+pub use keyed::{FleetKey, Keyed};
 
 /// Part at the end of a wait that polls instead of sleeping, if a processor is free: about the time
 /// of a wake-up.
@@ -42,6 +45,10 @@ pub struct Setup {
     pub hosts: usize,
     /// Gives each host an id.
     pub identified: bool,
+    /// Key from which each host has its own; `None`: plain sessions.
+    pub key: Option<FleetKey>,
+    /// TLS of the connections.
+    pub tls: Option<TlsSettings>,
     /// Asks for dispatches over the connection.
     pub push: bool,
     /// Waits for the hello's reply and parses replies strictly. A floor sends no hello replies.
@@ -58,6 +65,12 @@ pub struct Setup {
     pub paced: bool,
     /// A processor is free for polling the clock instead of sleeping.
     pub spins: bool,
+}
+
+impl Setup {
+    const fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
 }
 
 /// An event of the fleet, for trials that react to it.
@@ -292,7 +305,7 @@ impl Fleet {
     fn forget(&mut self, index: usize, host: Host) {
         match host.state {
             State::Live => self.live -= 1,
-            State::Connecting | State::Greeting => self.in_progress -= 1,
+            State::Connecting | State::Securing | State::Greeting => self.in_progress -= 1,
         }
         self.unanswered(index, host.waiting);
     }
@@ -305,7 +318,7 @@ impl Fleet {
         let state = host.state;
         self.forget(index, host);
         if state != State::Live {
-            let reached = state == State::Greeting;
+            let reached = state != State::Connecting;
             return self.failures.record(&mut self.tally, error, reached);
         }
         self.tally.lost += 1;
@@ -329,19 +342,19 @@ impl Fleet {
             return;
         }
         let late = self.now().since(due);
+        let Some(host) = self.hosts[index].as_mut() else {
+            return;
+        };
         self.frame.clear();
         for _ in 0..count {
-            if reply {
-                let message = frames::heartbeat(Some(due.as_nanos()));
-                let fits = encode(&message, Order::Little, &mut self.frame);
+            if reply || host.keyed.is_some() {
+                let message = frames::heartbeat(reply.then_some(due.as_nanos()));
+                let fits = keyed::encode(&mut host.keyed, &message, &mut self.frame);
                 debug_assert_eq!(fits, Ok(()));
             } else {
                 self.frame.extend_from_slice(&self.plain);
             }
         }
-        let Some(host) = self.hosts[index].as_mut() else {
-            return;
-        };
         match host.send(&self.frame) {
             Ok(true) => {
                 self.tally.sent += count;
@@ -367,13 +380,13 @@ impl Fleet {
 
     /// Sends a message of a live host.
     pub fn send(&mut self, index: usize, message: &Incoming<'_>) {
-        self.frame.clear();
-        if encode(message, Order::Little, &mut self.frame).is_err() {
-            return self.tally.error("not_taken");
-        }
         let Some(host) = self.hosts.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
+        self.frame.clear();
+        if keyed::encode(&mut host.keyed, message, &mut self.frame).is_err() {
+            return self.tally.error("not_taken");
+        }
         match host.send(&self.frame) {
             Ok(true) => {}
             Ok(false) => self.tally.error("not_taken"),
@@ -462,7 +475,11 @@ impl Fleet {
         };
         if event.is_writable() || event.is_error() {
             let went = match host.state {
-                State::Connecting => connected(host),
+                State::Connecting => connected(host).and_then(|done| match done {
+                    true => secured(host, self.setup.tls.as_ref()),
+                    false => Ok(false),
+                }),
+                State::Securing => host.secure(),
                 State::Greeting | State::Live => host.flush().map(|()| false),
             };
             match went {
@@ -473,6 +490,14 @@ impl Fleet {
             }
         }
         if event.is_readable() || event.is_read_closed() {
+            let securing = self.hosts[index].as_mut();
+            if let Some(host) = securing.filter(|host| host.state == State::Securing) {
+                match host.secure() {
+                    Ok(true) => self.greet(index),
+                    Ok(false) => return,
+                    Err(error) => return self.broken(index, &error),
+                }
+            }
             let to_the_end = event.is_read_closed() || event.is_error();
             if let Err(error) = self.read(index, to_the_end) {
                 self.broken(index, &error);
@@ -483,7 +508,12 @@ impl Fleet {
     /// Sends a host's hello.
     fn greet(&mut self, index: usize) {
         self.frame.clear();
-        if self.setup.identified {
+        let mut keyed = None;
+        if let Some(key) = &self.setup.key {
+            let begun = Keyed::begin(&self.setup, key, &id(index), &mut self.frame);
+            keyed = begun.ok().map(Box::new);
+            debug_assert!(keyed.is_some());
+        } else if self.setup.identified {
             let id = id(index);
             let hello = frames::hello(&id, self.port(), self.setup.push);
             let fits = encode(&hello, Order::Little, &mut self.frame);
@@ -495,6 +525,7 @@ impl Fleet {
             return;
         };
         host.state = State::Greeting;
+        host.keyed = keyed;
         if let Err(error) = host.send(&self.frame) {
             return self.broken(index, &error);
         }
@@ -535,6 +566,17 @@ impl Fleet {
             }
         }
     }
+}
+
+/// Begins the TLS handshake of an established connection, if the hosts use TLS. Returns whether
+/// messages may be sent.
+fn secured(host: &mut Host, tls: Option<&TlsSettings>) -> io::Result<bool> {
+    let Some(settings) = tls else {
+        return Ok(true);
+    };
+    host.channel = Some(Box::new(Channel::new(settings)?));
+    host.state = State::Securing;
+    host.secure()
 }
 
 /// Id of a host.

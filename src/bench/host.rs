@@ -1,10 +1,12 @@
 //! One host: its connection and its outstanding replies.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
 
+use super::fleet::Keyed;
+use super::secure::Channel;
 use crate::codec::Order;
 use crate::limits::BENCH_UNSENT_BYTES_MAX;
 use crate::time::Instant;
@@ -14,6 +16,8 @@ use crate::time::Instant;
 pub enum State {
     /// The connection attempt is in progress.
     Connecting,
+    /// The TLS handshake is in progress.
+    Securing,
     /// The hello is sent and not yet answered.
     Greeting,
     /// Heartbeats may be sent.
@@ -35,6 +39,10 @@ pub struct Host {
     pub(super) partial: Vec<u8>,
     /// Due times of the heartbeats that wait for a reply, in the order of their replies.
     pub(super) waiting: VecDeque<Instant>,
+    /// TLS, if the hosts use it.
+    pub(super) channel: Option<Box<Channel>>,
+    /// Handshake and tags, if the host has a key.
+    pub(super) keyed: Option<Box<Keyed>>,
     /// Bytes that the socket has not taken.
     unsent: Vec<u8>,
 }
@@ -49,13 +57,16 @@ impl Host {
             order: Order::Unknown,
             partial: Vec::new(),
             waiting: VecDeque::new(),
+            channel: None,
+            keyed: None,
             unsent: Vec::new(),
         }
     }
 
     /// Returns whether the socket has taken all bytes.
-    pub(super) const fn is_flushed(&self) -> bool {
-        self.unsent.is_empty()
+    pub(super) fn is_flushed(&self) -> bool {
+        let encrypted = self.channel.as_ref();
+        self.unsent.is_empty() && !encrypted.is_some_and(|channel| channel.has_unsent())
     }
 
     /// Sends `bytes`, whole frames, behind waiting bytes. Returns false, and sends nothing, if too
@@ -71,7 +82,7 @@ impl Host {
             self.unsent.extend_from_slice(bytes);
             return Ok(true);
         }
-        let taken = write(&mut self.stream, bytes)?;
+        let taken = self.write(bytes)?;
         self.unsent.extend_from_slice(&bytes[taken..]);
         Ok(true)
     }
@@ -81,12 +92,46 @@ impl Host {
     /// # Errors
     /// When the connection is broken.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        if let Some(channel) = &mut self.channel {
+            channel.flush(&mut self.stream)?;
+        }
         if self.unsent.is_empty() {
             return Ok(());
         }
-        let taken = write(&mut self.stream, &self.unsent)?;
-        self.unsent.drain(..taken);
+        let unsent = std::mem::take(&mut self.unsent);
+        let taken = self.write(&unsent)?;
+        self.unsent.extend_from_slice(&unsent[taken..]);
         Ok(())
+    }
+
+    /// Writes once; returns the number of bytes taken.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.channel {
+            Some(channel) => channel.write(&mut self.stream, bytes),
+            None => write(&mut self.stream, bytes),
+        }
+    }
+
+    /// Reads once.
+    ///
+    /// # Errors
+    /// When the connection is broken, or nothing has come.
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match &mut self.channel {
+            Some(channel) => channel.read(&mut self.stream, into),
+            None => self.stream.read(into),
+        }
+    }
+
+    /// Continues the TLS handshake, if there is one. Returns whether messages may be sent.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(super) fn secure(&mut self) -> io::Result<bool> {
+        match &mut self.channel {
+            Some(channel) => channel.handshake(&mut self.stream),
+            None => Ok(true),
+        }
     }
 }
 

@@ -37,6 +37,11 @@ mod polls;
 pub mod proc;
 pub mod report;
 pub mod schedule;
+#[cfg(feature = "tls")]
+pub mod secure;
+#[cfg(not(feature = "tls"))]
+#[path = "secure_none.rs"]
+pub mod secure;
 pub mod tally;
 pub mod trial;
 pub mod watch;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde::Serialize;
 
+use super::fleet::FleetKey;
 use super::report::Options;
 
 /// The kinds of load.
@@ -56,6 +57,10 @@ pub struct Plan {
     pub datagrams: Option<u16>,
     /// Source addresses; `None`: the system's choice.
     pub sources: Option<Sources>,
+    /// Key from which each host has its own.
+    pub fleet_key: Option<FleetKey>,
+    /// TLS of the hosts.
+    pub tls: Option<super::secure::TlsSettings>,
     /// Task key, in a dispatch.
     pub key: String,
     /// Commands of the task.

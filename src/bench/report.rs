@@ -81,6 +81,10 @@ pub struct Options {
     pub pairs: Option<u32>,
     /// Hosts gave an id.
     pub identified: bool,
+    /// Each host had a key of its own.
+    pub keyed: bool,
+    /// `--tls`.
+    pub tls: bool,
     /// `--leave`.
     pub leave: usize,
     /// `--apart`.

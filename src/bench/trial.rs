@@ -86,6 +86,9 @@ pub fn run(
         server: plan.server,
         hosts: plan.asked.hosts,
         identified: plan.asked.identified,
+        // A floor knows neither keys nor TLS.
+        key: plan.fleet_key.clone().filter(|_| peer == Peer::Server),
+        tls: plan.tls.clone().filter(|_| peer == Peer::Server),
         push: plan.mode == Mode::Dispatch && plan.datagrams.is_none(),
         datagrams: plan.datagrams,
         strict: peer == Peer::Server,
@@ -433,7 +436,7 @@ impl Stage<'_> {
         };
         let no_answers = self.plan.asked.replies && tally.answered == 0;
         let hint = match no_answers && self.plan.asked.rate_per_s > 0.0 {
-            true => ": it may demand a key or TLS, which are not supported here",
+            true => ": it may demand a key (--key-file) or TLS (--tls)",
             false => "",
         };
         // A server that closes all connections need not have ended. A server that ends closes some

@@ -11,9 +11,12 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::bench::fleet::FleetKey;
 use crate::bench::plan::Sources;
 use crate::bench::report::{Options, Report};
+use crate::bench::secure::TlsSettings;
 use crate::bench::{self, BenchError, Mode, Plan, Post};
+use crate::config::read_key_file;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Map, Value, json};
 
@@ -168,6 +171,8 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
             floor: pairs > 0,
             pairs: (pairs > 0).then_some(pairs),
             identified: !args.plain,
+            keyed: args.key_file.is_some(),
+            tls: args.tls,
             leave: args.leave as usize,
             apart: args.apart as usize,
             datagrams: args.datagrams,
@@ -178,6 +183,8 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
             false => 0,
         }),
         sources,
+        fleet_key: fleet_key(args)?,
+        tls: tls(args)?,
         key,
         commands,
         post,
@@ -185,6 +192,46 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
         // Read before this program is bound to one CPU.
         spins: available_parallelism().is_ok_and(|count| count.get() > 1),
     })
+}
+
+/// TLS of the hosts.
+#[cfg(feature = "tls")]
+fn tls(args: &BenchArgs) -> Result<Option<TlsSettings>, Failure> {
+    use crate::certificates::{PemFile, authorities_of_the_system};
+    if !args.tls {
+        return Ok(None);
+    }
+    let authorities = match &args.api.ca {
+        Some(file) => PemFile::open(file)
+            .and_then(|file| file.authorities())
+            .map_err(|error| Failure::usage(format!("--ca: {error}")))?,
+        None => authorities_of_the_system().map_err(Failure::failed)?,
+    };
+    let server = agent::server(&args.server)?;
+    let host = server.rsplit_once(':').map_or(&*server, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let settings = TlsSettings::new(host, authorities);
+    settings
+        .map(Some)
+        .map_err(|why| Failure::usage(format!("--server: {why}")))
+}
+
+#[cfg(not(feature = "tls"))]
+fn tls(args: &BenchArgs) -> Result<Option<TlsSettings>, Failure> {
+    match args.tls {
+        true => Err(Failure::usage("--tls: this build has no TLS")),
+        false => Ok(None),
+    }
+}
+
+/// Reads the key from which each host has its own.
+fn fleet_key(args: &BenchArgs) -> Result<Option<FleetKey>, Failure> {
+    let Some(file) = &args.key_file else {
+        return Ok(None);
+    };
+    let wrong = |why| Failure::usage(format!("--key-file is '{}': it {why}", file.display()));
+    let (name, key) = read_key_file(file).map_err(wrong)?;
+    Ok(Some(FleetKey { name, key }))
 }
 
 fn refuse(given: bool, flag: &str, why: &str) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! `anthill bench` as a user runs it, against the built program.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -489,4 +490,43 @@ fn an_absent_server_is_reported_at_once() {
     assert_eq!(document["bench"], 1);
     let error = document["error"].as_str().unwrap();
     assert!(error.contains("no server at 127.0.0.1:1"), "{error}");
+}
+
+/// A server with a key from which each host has its own, and the key's file for the bench.
+fn home_with_keys() -> Home {
+    let mut home = Home::embedded();
+    let key = "09".repeat(32);
+    let write = |name: &str, text: String| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    let keys = serde_json::json!({"fleet": {"key": key, "derive": true}});
+    write("keys.json", keys.to_string());
+    write("key", format!("fleet {key}\n"));
+    write("other", format!("fleet {}\n", "08".repeat(32)));
+    home.auth(serde_json::json!({"keys_file": "keys.json"}));
+    home
+}
+
+#[test]
+fn keyed_hosts_prove_keys_of_their_own() {
+    let home = home_with_keys();
+    let server = home.start();
+    let words = ["--key-file", "key", "--hosts", "20", "--seconds", "1"];
+    let rate = [&words[..], &["--rate", "200"]].concat();
+    let report = bench(&home, &server, &rate);
+    assert_eq!(report["asked"]["keyed"], true);
+    assert_eq!(report["connections"]["made"], 20);
+    assert_eq!(report["heartbeats"]["answered"], 200);
+    assert_eq!(report["errors"], serde_json::json!({}));
+    let flood = [&["flood"], &words[..]].concat();
+    let report = bench(&home, &server, &flood);
+    assert_eq!(report["heartbeats"]["unanswered"], 0);
+    assert!(number(&report, "/heartbeats/answered") > 20.0);
+    // Another key proves nothing.
+    let wrong = ["--key-file", "other", "--hosts", "2", "--seconds", "1"];
+    let ended = bench_ends(&home, &server, &wrong);
+    assert_ne!(ended.status, Some(0), "{}", ended.stdout);
+    assert!(ended.stdout.contains("not accepted"), "{}", ended.stdout);
 }

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::support::server::run;
 use super::support::tls::{Authority, Certified, TlsHost};
 use super::support::{BEAT_ASKING, Home, Host, Server, big, little, until, until_so};
 
@@ -590,4 +591,37 @@ fn an_idle_connection_holds_little_memory() {
         println!("{each} bytes of resident memory per idle TLS connection, named: {names_hosts}");
         assert!(each < BYTES_MAX, "{each} bytes per connection");
     }
+}
+
+#[test]
+fn the_bench_measures_hosts_over_tls() {
+    let all = secured(false);
+    let ca = all.home.path().join("ca.pem");
+    let server = format!("localhost:{}", all.server.tcp.port());
+    let words = [
+        "bench",
+        "--tls",
+        "--json",
+        "--hosts",
+        "10",
+        "--seconds",
+        "1",
+    ];
+    let ca = ["--ca", ca.to_str().unwrap(), "--server", &server];
+    let steady = [&words[..], &ca, &["--rate", "100"]].concat();
+    let ended = run(all.home.path(), &steady);
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout).expect("a report");
+    assert_eq!(report["asked"]["tls"], true);
+    assert_eq!(report["connections"]["made"], 10);
+    assert_eq!(report["heartbeats"]["answered"], 100);
+    let flood = [&words[..], &ca, &["flood"]].concat();
+    let ended = run(all.home.path(), &flood);
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    // An authority that did not sign the certificate.
+    let other = Authority::new().file(all.home.path(), "other.pem");
+    let other = ["--ca", other.to_str().unwrap(), "--server", &server];
+    let ended = run(all.home.path(), &[&words[..], &other].concat());
+    assert_ne!(ended.status, Some(0));
+    assert!(ended.stdout.contains("certificate"), "{}", ended.stdout);
 }

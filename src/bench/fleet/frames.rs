@@ -1,7 +1,8 @@
 //! Frames of the hosts.
 
-use crate::codec::message::{Hello, Incoming, Message, ReplyRequest};
+use crate::codec::message::{Hello, Incoming, KeyedHello, Message, ReplyRequest};
 use crate::codec::{ByteOrder, Framing};
+use crate::keys::Nonce;
 use crate::limits::{FRAME_BYTES_MAX, FRAME_HEADER_BYTES};
 
 /// Framing of the server's replies.
@@ -28,6 +29,26 @@ pub(super) fn hello(id: &str, udp: Option<u16>, push: bool) -> Incoming<'_> {
     };
     Incoming {
         message: Message::Hello(hello),
+        ask: ReplyRequest::default(),
+    }
+}
+
+pub(super) fn keyed_hello<'a>(id: &'a str, key: &'a str, nonce: Nonce, push: bool) -> Incoming<'a> {
+    let hello = Hello {
+        id: id.into(),
+        push,
+        ..Hello::default()
+    };
+    let key = key.into();
+    Incoming {
+        message: Message::KeyedHello(KeyedHello { hello, key, nonce }),
+        ask: ReplyRequest::default(),
+    }
+}
+
+pub(super) fn proof(proof: String) -> Incoming<'static> {
+    Incoming {
+        message: Message::Proof(proof.into()),
         ask: ReplyRequest::default(),
     }
 }

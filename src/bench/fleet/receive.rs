@@ -1,10 +1,10 @@
 //! Input of the hosts: frames of the server, and the events that follow from them.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 
-use super::{Fleet, FleetEvent, frames};
+use super::{Fleet, FleetEvent, Keyed, frames, id};
 use crate::codec::message::{FromServer, Push, Word};
-use crate::codec::{ServerStep, decode_from_server};
+use crate::codec::{ServerStep, decode_from_server, decode_from_server_sealed};
 use crate::time::Instant;
 
 impl Fleet {
@@ -22,7 +22,7 @@ impl Fleet {
             };
             let kept = host.partial.len();
             scratch[..kept].copy_from_slice(&host.partial);
-            let end = match host.stream.read(&mut scratch[kept..]) {
+            let end = match host.read(&mut scratch[kept..]) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(count) => kept + count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -34,8 +34,10 @@ impl Fleet {
                 host.partial.clear();
                 host.partial.extend_from_slice(&scratch[used..end]);
             }
-            // A short read has taken all bytes, unless the end of the stream follows.
-            if end < scratch.len() && !to_the_end {
+            // A short read has taken all bytes, unless the end of the stream follows. A record of TLS
+            // may be short.
+            let whole = end < scratch.len() && !self.setup.has_tls();
+            if whole && !to_the_end {
                 return Ok(());
             }
         }
@@ -47,12 +49,21 @@ impl Fleet {
         let mut used = 0;
         while let Some(host) = self.hosts[index].as_mut() {
             let rest = &bytes[used..];
-            match decode_from_server(frames::FRAMING, &mut host.order, rest) {
+            let mut guard = host.keyed.as_deref_mut().and_then(Keyed::guard);
+            let (framing, order) = (frames::FRAMING, &mut host.order);
+            let decoded = match &guard {
+                Some(guard) => decode_from_server_sealed(framing, order, &guard.open, rest),
+                None => decode_from_server(framing, order, rest),
+            };
+            match decoded {
                 Ok(ServerStep::Need(_)) => break,
                 Ok(ServerStep::Got {
                     content,
                     used: more,
                 }) => {
+                    if let Some(guard) = &mut guard {
+                        guard.open.advance();
+                    }
                     self.on_message(now, index, content)?;
                     used += more;
                 }
@@ -91,6 +102,7 @@ impl Fleet {
             }
             (Word::Welcome { .. }, _) => self.welcome(index),
             (Word::GotIt, _) => self.emit(FleetEvent::Acknowledged(index)),
+            (word @ (Word::Challenge(_) | Word::Proven { .. }), _) => self.prove(index, &word)?,
             (Word::Refused(why), _) => {
                 self.failures.refused(&why);
                 return Err(ErrorKind::PermissionDenied.into());
@@ -100,5 +112,25 @@ impl Fleet {
             _ => return Err(ErrorKind::InvalidData.into()),
         }
         Ok(())
+    }
+
+    /// Goes on with the handshake of a host that has a key.
+    fn prove(&mut self, index: usize, word: &Word) -> io::Result<()> {
+        self.frame.clear();
+        let (Some(key), Some(host)) = (&self.setup.key, self.hosts[index].as_mut()) else {
+            return Err(ErrorKind::InvalidData.into());
+        };
+        let Some(keyed) = host.keyed.as_deref_mut() else {
+            return Err(ErrorKind::InvalidData.into());
+        };
+        let (setup, id) = (&self.setup, id(index));
+        if !keyed.hear(setup, key, &id, word, &mut self.frame) {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        if keyed.guard().is_some() {
+            self.welcome(index);
+            return Ok(());
+        }
+        host.send(&self.frame).map(|_| ())
     }
 }

@@ -1,6 +1,7 @@
 //! Arguments of `bench` and `bench-floor`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -93,6 +94,13 @@ pub struct BenchArgs {
     pub cpu: Option<usize>,
     #[command(flatten)]
     pub api: ApiArgs,
+    /// Connect by TLS; --ca names the authorities of the server's certificate [default: those of the
+    /// system]
+    #[arg(long, conflicts_with = "datagrams")]
+    pub tls: bool,
+    /// File with a key that the server derives the hosts' keys from, KEY_ID HEX: each host proves its own
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plain", "datagrams"])]
+    pub key_file: Option<PathBuf>,
     /// Run the same load in turn against a bare epoll loop, and report the ratios
     #[arg(long)]
     pub floor: bool,

@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::args::BenchArgs;
 
 /// Loads for which an option is valid. All other options are valid for every load.
-const VALID_FOR: [(&str, &[Mode]); 17] = [
+const VALID_FOR: [(&str, &[Mode]); 16] = [
     ("--rate", &[Steady, Dispatch]),
     ("--together", &[Steady, Dispatch]),
     ("--hold", &[Steady]),
@@ -25,17 +25,15 @@ const VALID_FOR: [(&str, &[Mode]); 17] = [
     ("--apart", &[Dispatch]),
     ("--api", &[Dispatch]),
     ("--token-file", &[Dispatch]),
-    ("--ca", &[Dispatch]),
 ];
 
 /// Options that scripts may give to every load.
-const COMMON: [&str; 6] = [
+const COMMON: [&str; 5] = [
     "--rate",
     "--seconds",
     "--connect-rate",
     "--api",
     "--token-file",
-    "--ca",
 ];
 
 /// Checks that each given option is valid for the load.
