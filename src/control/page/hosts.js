@@ -7,7 +7,7 @@ const ROW = 36;
 const COLUMNS = [['id', 'Host', ''], ['state', 'State', ''], ['silence', 'Silent for', 'num'], ['group', 'Network', 'wide']];
 
 /** A field for a target, with completion. Calls `changed` when the text has come to rest. */
-export function targetField({ value = '', label = 'Target', placeholder = 'web-*, 10.0.1.0/24, !web-9', changed, options = () => [] }) {
+export function targetField({ value = '', label = 'Target', placeholder = 'web-*, dc=fra, 10.0.1.0/24, !web-9', changed, options = () => [] }) {
   const list = h('datalist', { id: `options-${++fields}` });
   const input = h('input', { type: 'search', value, placeholder, list: list.id, autocomplete: 'off', spellcheck: 'false', autocapitalize: 'off', 'aria-describedby': `said-${fields}`, class: 'mono' });
   const said = h('div', { class: 'said', id: `said-${fields}`, role: 'status' });

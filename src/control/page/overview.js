@@ -112,7 +112,7 @@ export function overview({ root, on, signal }) {
       tile('Store', tag(health?.store ?? '–'), health?.status === 'ok' ? 'answers' : 'hosts are served meanwhile', true),
       nodes?.length > 1 ? tile('Nodes', count(nodes.length), nodes.map((node) => h('div', { class: node.state === 'up' ? '' : 'bad-text' }, node.state === 'up' ? `${node.name}: ${plural(node.hosts ?? 0, 'host')}` : `${node.name} is ${node.state}`))) : tile('Running for', span(health?.uptime_s ?? 0), `version ${health?.version ?? ''}`, true));
     // The history has a count for each minute; what this page has seen itself is finer, and comes behind it.
-    const kept = history?.points.length > 1;
+    const kept = history?.points.filter(([, n]) => n != null).length > 1;
     const points = kept ? [...history.points, ...live.samples.filter(([ms]) => ms > history.points.at(-1)[0])] : live.samples;
     const gaps = kept ? history.gaps.filter(([, until]) => until > points[0][0]).map(([a, b]) => [Math.max(a, points[0][0]), b]) : [];
     const length = points.length > 1 ? span((points.at(-1)[0] - points[0][0]) / 1000) : '';
@@ -170,10 +170,11 @@ export const isOpen = (hosts) => OPEN.some((state) => hosts[state]);
 
 /** Points and gaps of `/v1/history`: one count a minute, null where nothing is known, and the spans without a server. */
 function curveOf(history) {
-  const from = Date.parse(history.from), first = history.online.findIndex((n) => n != null);
+  const from = Date.parse(history.from), known = (n) => n != null;
+  // Before the first count nothing is known, so the curve begins there. Behind the last one the page has its own.
+  const first = history.online.findIndex(known), last = history.online.findLastIndex(known);
   return {
-    // Before the first count nothing is known, so the curve begins there.
-    points: first < 0 ? [] : history.online.map((n, i) => [from + i * history.step_s * 1000, n]).slice(first),
+    points: first < 0 ? [] : history.online.map((n, i) => [from + i * history.step_s * 1000, n]).slice(first, last + 1),
     gaps: history.away.map(({ from: a, to }) => [Date.parse(a), to ? Date.parse(to) : now()]),
   };
 }
