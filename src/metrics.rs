@@ -10,7 +10,57 @@ use std::sync::Arc;
 /// Media type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A metric of `T`: a counter if its name ends in `_total`, else a gauge.
+/// Number of bounds of a histogram.
+pub const BOUNDS: usize = 12;
+
+/// Upper bounds of the buckets of a histogram, ascending, in billionths of the metric's unit: in
+/// nanoseconds where it is seconds.
+pub type Bounds = [u64; BOUNDS];
+
+/// Counts of values by bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// The last one counts the values above all bounds.
+    counts: [u64; BOUNDS + 1],
+    sum: u64,
+}
+
+impl Histogram {
+    /// Builds one from the counts of its buckets and the sum of its values.
+    pub const fn of(counts: [u64; BOUNDS + 1], sum: u64) -> Self {
+        Self { counts, sum }
+    }
+
+    /// Counts a value, in billionths of the unit.
+    pub fn record(&mut self, bounds: &Bounds, value: u64) {
+        self.counts[bucket_of(bounds, value)] += 1;
+        self.sum = self.sum.saturating_add(value);
+    }
+
+    /// Number of values.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    fn write(&self, name: &str, bounds: &Bounds, page: &mut String) {
+        let mut sum = 0;
+        for (bound, count) in bounds.iter().zip(self.counts) {
+            sum += count;
+            let bound = *bound as f64 / 1e9;
+            *page += &format!("{name}_bucket{{le=\"{bound}\"}} {sum}\n");
+        }
+        let (count, total) = (self.count(), self.sum as f64 / 1e9);
+        *page += &format!("{name}_bucket{{le=\"+Inf\"}} {count}\n");
+        *page += &format!("{name}_sum {total}\n{name}_count {count}\n");
+    }
+}
+
+/// Place of the bucket of a value.
+pub fn bucket_of(bounds: &Bounds, value: u64) -> usize {
+    bounds.iter().take_while(|bound| value > **bound).count()
+}
+
+/// A metric of `T`: a histogram, or a counter if its name ends in `_total`, else a gauge.
 #[derive(Debug)]
 pub struct Metric<T> {
     name: &'static str,
@@ -24,6 +74,7 @@ enum Value<T> {
     Seconds(fn(&T) -> f64),
     /// A number for each value of a label.
     ByLabel(&'static str, Samples<T>),
+    Histogram(&'static Bounds, fn(&T) -> Histogram),
 }
 
 type Samples<T> = fn(&T) -> Vec<(&'static str, u64)>;
@@ -38,6 +89,17 @@ impl<T> Metric<T> {
     /// A time in seconds.
     pub const fn seconds(name: &'static str, help: &'static str, get: fn(&T) -> f64) -> Self {
         let value = Value::Seconds(get);
+        Self { name, help, value }
+    }
+
+    /// A histogram with these bounds.
+    pub const fn histogram(
+        name: &'static str,
+        help: &'static str,
+        bounds: &'static Bounds,
+        get: fn(&T) -> Histogram,
+    ) -> Self {
+        let value = Value::Histogram(bounds, get);
         Self { name, help, value }
     }
 
@@ -68,10 +130,10 @@ pub trait Source {
 impl<T: Measured> Source for T {
     fn collect(&self, page: &mut String) {
         for Metric { name, help, value } in T::METRICS {
-            let kind = if name.ends_with("_total") {
-                "counter"
-            } else {
-                "gauge"
+            let kind = match value {
+                Value::Histogram(..) => "histogram",
+                _ if name.ends_with("_total") => "counter",
+                _ => "gauge",
             };
             *page += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
             let mut sample = |value: &dyn Display| *page += &format!("{name} {value}\n");
@@ -83,6 +145,7 @@ impl<T: Measured> Source for T {
                         *page += &format!("{name}{{{label}=\"{text}\"}} {count}\n");
                     }
                 }
+                Value::Histogram(bounds, get) => get(self).write(name, bounds, page),
             }
         }
     }
@@ -130,7 +193,7 @@ pub(crate) mod testing {
             } else if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').expect("a name and a kind");
                 assert_eq!(name, helped, "HELP stands before TYPE");
-                assert!(["counter", "gauge"].contains(&kind), "{line}");
+                assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
                 let family = Family {
                     kind: kind.into(),
                     samples: BTreeMap::new(),
@@ -139,10 +202,17 @@ pub(crate) mod testing {
                 current = name.into();
             } else {
                 let (name, labels, value) = sample_of(line);
-                assert_eq!(name, current, "samples stand behind their TYPE");
+                let family = families.get_mut(&current).expect("just inserted");
+                let part = name.strip_prefix(&current);
+                let part = part.expect("samples stand behind their TYPE");
+                let parts: &[&str] = match family.kind.as_str() {
+                    "histogram" => &["_bucket", "_sum", "_count"],
+                    _ => &[""],
+                };
+                assert!(parts.contains(&part), "{line}");
                 assert!(value.parse::<f64>().is_ok(), "{line}");
-                let samples = &mut families.get_mut(&current).expect("just inserted").samples;
-                assert!(samples.insert(labels, value).is_none(), "{line}");
+                let labels = part.to_owned() + &labels;
+                assert!(family.samples.insert(labels, value).is_none(), "{line}");
             }
         }
         families
@@ -162,7 +232,14 @@ pub(crate) mod testing {
         assert!(label.chars().all(word), "{line}");
         let (text, value) = text.split_once("\"} ").expect("the label ends");
         assert!(!text.contains(['"', '\\']), "{line}");
-        (name.into(), format!("{label}=\"{text}\""), value.into())
+        let labels = format!("{label}=\"{text}\"");
+        let is_bound = name.ends_with("_bucket");
+        let labels = if is_bound {
+            format!("{{{labels}}}")
+        } else {
+            labels
+        };
+        (name.into(), labels, value.into())
     }
 }
 
@@ -172,6 +249,39 @@ mod tests {
     use super::*;
 
     struct Sample(u64);
+
+    const HALVES: Bounds = {
+        let mut bounds = [0; BOUNDS];
+        let mut place = 0;
+        while place < BOUNDS {
+            bounds[place] = 500_000_000 * (place as u64 + 1);
+            place += 1;
+        }
+        bounds
+    };
+
+    struct Timed(Histogram);
+
+    impl Measured for Timed {
+        const METRICS: &'static [Metric<Self>] =
+            &[Metric::histogram("t_seconds", "Times.", &HALVES, |it| it.0)];
+    }
+
+    #[test]
+    fn a_histogram_counts_up_to_each_bound() {
+        let mut timed = Timed(Histogram::default());
+        for millis in [0, 500, 501, 6_000, 7_000] {
+            timed.0.record(&HALVES, millis * 1_000_000);
+        }
+        let mut page = String::new();
+        timed.collect(&mut page);
+        let samples = &metrics_of(&page)["t_seconds"].samples;
+        let bucket = |bound: &str| samples[&format!("_bucket{{le=\"{bound}\"}}")].clone();
+        let bounds = ["0.5", "1", "5.5", "6", "+Inf"];
+        assert_eq!(bounds.map(bucket), ["2", "3", "3", "4", "5"]);
+        assert_eq!([&samples["_sum"], &samples["_count"]], ["14.001", "5"]);
+        assert_eq!(samples.len(), BOUNDS + 3);
+    }
 
     impl Measured for Sample {
         const METRICS: &'static [Metric<Self>] = &[

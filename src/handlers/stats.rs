@@ -2,8 +2,41 @@
 
 use crate::codec::Abnormal;
 use crate::codec::message::Flag;
-use crate::metrics::{Measured, Metric};
+use crate::metrics::{Bounds, Histogram, Measured, Metric};
 use crate::store::op::Reason;
+
+/// Bounds of the times from a task's sending to a host's answer: 1 ms to 5 minutes.
+pub(crate) const ANSWER_BOUNDS: Bounds = [
+    1_000_000,
+    5_000_000,
+    10_000_000,
+    50_000_000,
+    100_000_000,
+    500_000_000,
+    1_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+    60_000_000_000,
+    300_000_000_000,
+];
+
+/// Bounds of the silence of hosts, as a part of `heartbeat.timeout_s`. A host that sends three
+/// heartbeats in that time is silent for at most 0.35 of it.
+pub(crate) const LATENESS_BOUNDS: Bounds = [
+    100_000_000,
+    200_000_000,
+    300_000_000,
+    350_000_000,
+    400_000_000,
+    500_000_000,
+    600_000_000,
+    700_000_000,
+    800_000_000,
+    900_000_000,
+    950_000_000,
+    999_999_999,
+];
 
 /// Counters and gauges of the core. The table `METRICS` describes them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +79,8 @@ pub struct Stats {
     pub sends: u64,
     pub resends: u64,
     pub late_answers: u64,
+    pub answer_times: Histogram,
+    pub lateness: Histogram,
     pub datagrams_refused: u64,
     pub datagrams_forged: u64,
     pub datagrams_replayed: u64,
@@ -91,6 +126,8 @@ impl Measured for Stats {
         Metric::new("anthill_tasks_let_go_total", "Tasks evicted from memory for newer ones.", |s| s.tasks_let_go),
         Metric::new("anthill_sends_total", "Datagrams and pushes sent.", |s| s.sends),
         Metric::new("anthill_resends_total", "Datagrams and pushes sent again.", |s| s.resends),
+        Metric::histogram("anthill_answer_seconds", "Time from the first sending of a task to a host until its answer.", &ANSWER_BOUNDS, |s| s.answer_times),
+        Metric::histogram("anthill_heartbeat_lateness_ratio", "Silence of a host as a part of heartbeat.timeout_s, when its deadline is checked: about once in that time. At 1 it is offline.", &LATENESS_BOUNDS, |s| s.lateness),
         Metric::new("anthill_late_answers_total", "Reports of hosts that were counted as lost or as not answering.", |s| s.late_answers),
         Metric::new("anthill_datagrams_refused_total", "Datagrams refused.", |s| s.datagrams_refused),
         Metric::new("anthill_datagrams_forged_total", "Signed datagrams with a wrong MAC, or of a host without a session there.", |s| s.datagrams_forged),
@@ -171,6 +208,7 @@ mod tests {
             datagrams_stale: 1057,
             new_ids_refused: 1058,
             strays_refused: 1059,
+            ..Stats::default()
         };
         let mut text = String::new();
         stats.collect(&mut text);

@@ -88,7 +88,7 @@ use self::ready_queue::ReadQueue;
 use self::request::HandleRequest;
 use self::requesters::Requesters;
 use self::schedule::Schedule;
-use self::stats::ReactorStats;
+use self::stats::{ReactorStats, TURN_BOUNDS};
 use self::subscribers::Subscribers;
 use self::token::About;
 use self::udp::Udp;
@@ -249,8 +249,10 @@ impl Reactor {
         self.send(at);
         self.hand_over(at);
         self.flush_dirty();
-        self.stats.turns += 1;
         self.trim_memory(at.now);
+        self.stats.turns += 1;
+        let turned = self.poller.now().since(at.now).as_nanos();
+        self.stats.turn_times.record(&TURN_BOUNDS, turned);
         match self.lifecycle.take_error() {
             Some(error) => Err(error),
             None => Ok(!self.is_over(at.now)),

@@ -3,7 +3,23 @@
 use super::admission::Refusal;
 use crate::codec::Abnormal;
 use crate::codec::proxy::ProxyError;
-use crate::metrics::{Measured, Metric};
+use crate::metrics::{Bounds, Histogram, Measured, Metric};
+
+/// Bounds of the times of turns: 50 µs to 1 s.
+pub const TURN_BOUNDS: Bounds = [
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    1_000_000_000,
+];
 
 /// Counters and gauges of the sockets and the turn. The table `METRICS` describes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +40,7 @@ pub struct ReactorStats {
     pub frames: u64,
     pub raw_bytes: u64,
     pub turns: u64,
+    pub turn_times: Histogram,
     pub busy_turns: u64,
     pub naps: u64,
     pub panics: u64,
@@ -84,6 +101,7 @@ impl Measured for ReactorStats {
         Metric::new("anthill_frames_total", "Whole frames received.", |s| s.frames),
         Metric::new("anthill_raw_bytes_total", "Raw bytes of results received.", |s| s.raw_bytes),
         Metric::new("anthill_turns_total", "Turns of the loop.", |s| s.turns),
+        Metric::histogram("anthill_turn_seconds", "Time of a turn of the loop after its wait.", &TURN_BOUNDS, |s| s.turn_times),
         Metric::new("anthill_busy_turns_total", "Turns that did not wait.", |s| s.busy_turns),
         Metric::new("anthill_naps_total", "Naps under dense traffic.", |s| s.naps),
         Metric::new("anthill_panics_total", "Panics that ended one connection.", |s| s.panics),

@@ -29,6 +29,7 @@ use crate::handlers::fleet::Fleet;
 use crate::handlers::fleet::host::Host;
 use crate::handlers::fleet::session::Session;
 use crate::handlers::outbox::Outbox;
+use crate::handlers::stats::LATENESS_BOUNDS;
 use crate::handlers::survey::Surveys;
 use crate::handlers::tasks::Tasks;
 use crate::handlers::{End, Flow, Input};
@@ -277,6 +278,13 @@ impl Step<'_> {
         };
         let plain = due.host.filter(|_| due.is_plain);
         let busy = plain.and_then(|host| self.may_be_silent_until(due.conn, host));
+        if due.host.is_some() && busy.is_none() {
+            let timeout = self.cx.rules.timeout.as_nanos();
+            let silence = (judge + self.cx.rules.timeout).since(due.silent).as_nanos();
+            let part = u128::from(silence) * 1_000_000_000 / u128::from(timeout.max(1));
+            let part = u64::try_from(part).unwrap_or(u64::MAX);
+            self.cx.stats.lateness.record(&LATENESS_BOUNDS, part);
+        }
         let deadline = match busy {
             // Examined again within a timeout: work may end long before its limit.
             Some(until) if until > due.silent && judge >= due.silent => {

@@ -11,6 +11,7 @@
 //! is compared with it when it comes due.
 
 use crate::handlers::context::Ctx;
+use crate::handlers::stats::ANSWER_BOUNDS;
 use crate::handlers::tasks::Tasks;
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::TaskState;
@@ -48,6 +49,13 @@ impl Tasks {
         let Some(delivery) = self.table.delivery_mut(slot) else {
             return true;
         };
+        if before == TaskState::Sent
+            && cause == Cause::Report
+            && let Some(passed) = delivery.since_first_sent(cx.at.now)
+        {
+            let times = &mut cx.stats.answer_times;
+            times.record(&ANSWER_BOUNDS, passed.as_nanos());
+        }
         delivery.held = false;
         delivery.to_send = false;
         delivery.cut = false;

@@ -32,6 +32,8 @@ pub(crate) struct Try {
     number: u32,
     /// Time of the next one.
     due: Instant,
+    /// Time of this one.
+    at: Instant,
 }
 
 impl Tasks {
@@ -67,6 +69,7 @@ impl Tasks {
             slot,
             number,
             due,
+            at: cx.at.now,
         })
     }
 
@@ -74,6 +77,7 @@ impl Tasks {
     pub(crate) fn count_try(&mut self, attempt: &Try) {
         if let Some(delivery) = self.table.delivery_mut(attempt.slot) {
             delivery.tries = attempt.number;
+            delivery.note_sent(attempt.at);
         }
     }
 
@@ -101,6 +105,7 @@ impl Tasks {
             };
             if delivery.state == TaskState::Sent && delivery.tries < attempt.number {
                 delivery.tries = attempt.number;
+                delivery.note_sent(attempt.at);
                 delivery.to_send = false;
                 self.arm_delivery(mate, attempt.due);
             }

@@ -19,7 +19,7 @@ use crate::limits::{
     BOOKS_BYTES_MAX, DELIVERIES_MAX, HOSTS_PER_STEP_MAX, QUEUED_QUARTERS_MAX, TASKS_MAX,
 };
 use crate::store::op::{Lifetime, TaskState, TaskStates};
-use crate::time::{Instant, UnixMs};
+use crate::time::{Instant, Span, UnixMs};
 
 use crate::handlers::tasks::shards::Shards;
 
@@ -128,6 +128,8 @@ pub(crate) struct Delivery {
     pub(super) state: TaskState,
     /// Number of sends, including skipped tries.
     pub(super) tries: u32,
+    /// Time of the first of them since the start, in milliseconds of the clock; 0 before it.
+    pub(super) first_sent: u32,
     /// A result of it has an exit other than 0.
     pub(super) failed: bool,
     /// Number of results of commands that the book does not have.
@@ -147,6 +149,28 @@ pub(crate) struct Delivery {
     /// The deadline in the wheel: never later than `due`.
     pub(super) armed: Instant,
 }
+
+impl Delivery {
+    /// Notes a send at `at`.
+    pub(super) fn note_sent(&mut self, at: Instant) {
+        if self.first_sent == 0 {
+            self.first_sent = clock_ms(at).max(1);
+        }
+    }
+
+    /// Returns the time from its first send until `now`; `None` if it was not sent by this process.
+    pub(super) fn since_first_sent(&self, now: Instant) -> Option<Span> {
+        let passed = clock_ms(now).wrapping_sub(self.first_sent);
+        (self.first_sent != 0).then_some(Span::from_millis(u64::from(passed)))
+    }
+}
+
+/// Milliseconds of the clock, modulo 50 days.
+fn clock_ms(at: Instant) -> u32 {
+    (at.as_nanos() / 1_000_000) as u32
+}
+
+const _: () = assert!(size_of::<Delivery>() <= 40, "there may be a million");
 
 /// A host that is named in tasks.
 #[derive(Debug)]
@@ -433,6 +457,7 @@ impl TaskTable {
             recipient,
             state,
             tries: 0,
+            first_sent: 0,
             failed,
             unlisted: 0,
             to_send: false,

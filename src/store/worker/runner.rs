@@ -108,6 +108,7 @@ impl Runner {
             stats.ops.add(ran.done);
             let duration = clock.now().since(begun);
             stats.last_batch_us.set(duration.as_nanos() / 1_000);
+            stats.batch_times.record(duration.as_nanos());
             ran
         })
     }

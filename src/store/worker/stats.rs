@@ -3,7 +3,23 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::metrics::{Measured, Metric};
+use crate::metrics::{BOUNDS, Bounds, Histogram, Measured, Metric, bucket_of};
+
+/// Bounds of the times of batches: 100 µs to 5 s.
+const BATCH_BOUNDS: Bounds = [
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    50_000_000,
+    100_000_000,
+    500_000_000,
+    1_000_000_000,
+    5_000_000_000,
+];
 
 /// Counters and gauges of the store thread. The table `METRICS` describes them.
 #[derive(Debug, Default)]
@@ -12,6 +28,7 @@ pub struct StoreStats {
     pub batches: Gauge,
     pub ops: Gauge,
     pub last_batch_us: Gauge,
+    pub batch_times: BatchTimes,
     pub reconnects: Gauge,
     pub restarts: Gauge,
     pub moved: Gauge,
@@ -34,6 +51,7 @@ impl Measured for StoreStats {
         Metric::new("anthill_spool_bytes", "Bytes of the spool on disk.", |s| s.spool_bytes.get()),
         Metric::new("anthill_store_ops_in_hand", "Pending operations: neither stored nor spooled yet.", |s| s.pending_ops.get()),
         Metric::seconds("anthill_store_last_batch_seconds", "Duration of the last batch of the store.", |s| s.last_batch_us.get() as f64 / 1e6),
+        Metric::histogram("anthill_store_batch_seconds", "Duration of a batch of the store.", &BATCH_BOUNDS, |s| s.batch_times.get()),
         Metric::new("anthill_store_batches_total", "Batches run by the store.", |s| s.batches.get()),
         Metric::new("anthill_store_ops_total", "Operations settled by the store, rewrites included.", |s| s.ops.get()),
         Metric::new("anthill_store_reconnects_total", "Connections to the store after the first.", |s| s.reconnects.get()),
@@ -46,6 +64,26 @@ impl Measured for StoreStats {
         Metric::new("anthill_store_rejected_total", "Operations refused for good and written to `rejected`.", |s| s.rejected.get()),
         Metric::new("anthill_spool_damaged_total", "Damaged stretches found in the spool.", |s| s.spool_damaged.get()),
     ];
+}
+
+/// Durations of batches.
+#[derive(Debug, Default)]
+pub struct BatchTimes {
+    counts: [Gauge; BOUNDS + 1],
+    sum_ns: Gauge,
+}
+
+impl BatchTimes {
+    pub(super) fn record(&self, ns: u64) {
+        self.counts[bucket_of(&BATCH_BOUNDS, ns)].add(1);
+        self.sum_ns.0.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// The durations so far.
+    #[must_use]
+    pub fn get(&self) -> Histogram {
+        Histogram::of(self.counts.each_ref().map(Gauge::get), self.sum_ns.get())
+    }
 }
 
 /// One number of [`StoreStats`].
