@@ -332,6 +332,11 @@ pub const NOTIFY_RECEIVERS_MAX: usize = 16;
 pub const NOTIFY_WORDS_MAX: usize = 64;
 /// Messages that wait for a receiver. A further one is dropped and logged.
 pub const NOTIFY_WAITING_MAX: usize = 64;
+/// Events that the receivers' thread takes together. The others wait in its queue.
+pub const NOTIFY_BATCH_MAX: usize = 256;
+/// Time that receivers have for their last messages when the server stops, in milliseconds.
+/// Messages that are left are dropped and logged.
+pub const NOTIFY_END_MS: u64 = 2_000;
 /// Conditions that have to last before a receiver is notified. A further one is reported at once.
 pub const NOTIFY_LASTING_MAX: usize = 16_384;
 /// Events shown in one message. Further ones are counted.

@@ -92,7 +92,7 @@ fn serve(
         .name("reload".to_owned())
         .spawn(move || reloader.run(&reloads))
         .map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?;
-    notify::start(&started_notify, &node, &server.handle())?;
+    let receivers = notify::start(&started_notify, &node, &server.handle())?;
     scheduling::ask_for_short_slices();
     let served = match until_ready(&mut server) {
         Ok(true) => {
@@ -100,8 +100,14 @@ fn serve(
             notifier.ready();
             notifier.run(server)
         }
-        ended => ended.map(|_| ()),
+        ended => {
+            drop(server);
+            ended.map(|_| ())
+        }
     };
+    if let Some(receivers) = receivers {
+        receivers.finish();
+    }
     served.map_err(|error| Failure::ended(error.status, error.why))
 }
 

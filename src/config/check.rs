@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::error::{ConfigError, Place};
 use super::{Auth, Config, HttpWrite, Overrides};
+use crate::codec::target::Selection;
 
 /// Origin of the checked values, for the error.
 pub(super) struct Origin<'a> {
@@ -44,6 +45,15 @@ impl Origin<'_> {
 pub(super) fn check(config: &Config, origin: &Origin<'_>) -> Result<(), ConfigError> {
     let server = &config.server;
     let flags = origin.flags;
+    for (number, receiver) in config.notify.iter().enumerate() {
+        let target = receiver.target.as_deref();
+        if let Some(Err(why)) = target.map(|target| Selection::new(target, &config.groups)) {
+            return Err(ConfigError::Value {
+                place: origin.place("notify", None),
+                why: format!("the target of entry {number}: {why}"),
+            });
+        }
+    }
     let listeners = [
         ("server.tcp", "--tcp", &flags.tcp, server.tcp),
         ("server.udp", "--udp", &flags.udp, server.udp),

@@ -69,7 +69,7 @@ pub(super) fn groups(v: &Value<'_>) -> Result<Groups, ConfigError> {
     Ok(groups)
 }
 
-fn target(v: &Value<'_>) -> Result<TargetText, ConfigError> {
+pub(super) fn target(v: &Value<'_>) -> Result<TargetText, ConfigError> {
     TargetText::parse(v.text()).map_err(|why| v.error(format!("is no target: {why}")))
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
+use super::TargetText;
 use super::error::ConfigError;
+use super::labels;
 use super::value::Value;
 use crate::files::{Guard, read_text};
 use crate::limits::{API_TOKEN_BYTES_MAX, NOTIFY_RECEIVERS_MAX, NOTIFY_WORDS_MAX};
@@ -31,6 +33,8 @@ pub struct Receiver {
     pub channel: Channel,
     /// `events`: of [`NOTIFY_EVENTS`]. Default: all.
     pub events: Vec<&'static str>,
+    /// `target`: events of other hosts are not reported. Default: those of all hosts are.
+    pub target: Option<Arc<TargetText>>,
     /// `for_s`: an `offline`, `device` or `reach` is reported only if it lasts that long. Default: 0.
     pub lasting: Span,
     /// `group_s`: events within this time are one message. Default: 5.
@@ -78,7 +82,7 @@ pub(super) fn receivers(v: &Value<'_>) -> Result<Vec<Receiver>, ConfigError> {
 
 fn receiver(entry: &Value<'_>) -> Result<Receiver, ConfigError> {
     let keys = [
-        "command", "webhook", "key_file", "events", "for_s", "group_s",
+        "command", "webhook", "key_file", "events", "target", "for_s", "group_s",
     ];
     let of = entry.clone().section(&keys)?;
     let channel = match (of.get("command"), of.get("webhook")) {
@@ -106,12 +110,16 @@ fn receiver(entry: &Value<'_>) -> Result<Receiver, ConfigError> {
     let mut receiver = Receiver {
         channel,
         events: NOTIFY_EVENTS.to_vec(),
+        target: None,
         lasting: Span::ZERO,
         group: Span::from_secs(5),
     };
     of.set("events", &mut receiver.events, |v| {
         v.list(NOTIFY_EVENTS.len())?.iter().map(event).collect()
     })?;
+    if let Some(v) = of.get("target").and_then(Value::unless_null) {
+        receiver.target = Some(Arc::new(labels::target(&v)?));
+    }
     of.set("for_s", &mut receiver.lasting, |v| v.seconds(0.0..=DAY_S))?;
     of.set("group_s", &mut receiver.group, |v| v.seconds(0.0..=3_600.0))?;
     Ok(receiver)
@@ -164,6 +172,7 @@ fn secret(v: &Value<'_>, path: &std::path::Path) -> Result<Secret, ConfigError> 
 pub(super) fn to_json(receiver: &Receiver) -> Json {
     let mut entry = json!({
         "events": receiver.events,
+        "target": receiver.target.as_ref().map(|target| target.as_str()),
         "for_s": super::show::seconds(receiver.lasting),
         "group_s": super::show::seconds(receiver.group),
     });

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::codec::message::{Flag, Message, Reply, ReplyRequest, Word};
+use crate::codec::target::{Selection, Target};
 use crate::ids::{ConnId, HostId};
 use crate::keys::Access;
 use crate::limits::PAGE_SCAN_MAX;
@@ -404,6 +405,18 @@ impl Core {
     #[must_use]
     pub fn host(&self, host: &HostId) -> Option<HostView<'_>> {
         view(&self.fleet, self.fleet.find(host)?)
+    }
+
+    /// Returns for each of `hosts` whether `target` selects it. An unknown host is not selected; a
+    /// target of a group that is gone selects all, so that its owner misses nothing.
+    #[must_use]
+    pub fn matching(&self, target: &Target, hosts: &[HostId]) -> Vec<bool> {
+        let Ok(mut selection) = Selection::new(target, self.fleet.labels().groups()) else {
+            return vec![true; hosts.len()];
+        };
+        let facts = |host| self.fleet.facts(self.fleet.find(host)?);
+        let takes = |host| facts(host).is_some_and(|facts| selection.takes(&facts));
+        hosts.iter().map(takes).collect()
     }
 
     /// Some hosts, from `cursor` on (0 is the beginning): at most `limit`, from at most

@@ -444,6 +444,13 @@ impl Reactor {
                 // The requester may have stopped waiting.
                 let _ = reply.try_send(request::alive(self.driver.core(), &hosts));
             }
+            HandleRequest::Matching {
+                target,
+                hosts,
+                reply,
+            } => {
+                let _ = reply.try_send(self.driver.core().matching(&target, &hosts));
+            }
             HandleRequest::Hosts {
                 filter,
                 cursor,

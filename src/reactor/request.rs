@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use crossbeam_channel::Sender;
 
 use super::Reload;
+use crate::codec::target::Target;
 use crate::handlers::Core;
 use crate::handlers::effect::Event;
 use crate::handlers::request::{Request, Response};
@@ -79,6 +80,15 @@ pub enum HandleRequest {
         hosts: Vec<Option<HostId>>,
         /// The answer.
         reply: Sender<Alive>,
+    },
+    /// Asks which of these hosts a target selects.
+    Matching {
+        /// The target.
+        target: Arc<Target>,
+        /// The hosts.
+        hosts: Vec<HostId>,
+        /// One answer a host.
+        reply: Sender<Vec<bool>>,
     },
     /// A page of hosts.
     Hosts {

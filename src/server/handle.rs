@@ -11,6 +11,7 @@ use crossbeam_channel::{
 
 use super::assemble;
 use super::dispatch::{DispatchError, DispatchSource, new_task};
+use crate::codec::target::Target;
 use crate::config::Config;
 use crate::control::events;
 use crate::control::json::Json;
@@ -157,6 +158,20 @@ impl Handle {
                 None => return Ok(Some(all.into_values().collect())),
             }
         }
+    }
+
+    /// Returns for each of `hosts`, at most [`PAGE_HOSTS_MAX`], whether `target` selects it.
+    pub(crate) fn matching(
+        &self,
+        target: &Arc<Target>,
+        hosts: Vec<HostId>,
+    ) -> Result<Vec<bool>, HandleError> {
+        let target = Arc::clone(target);
+        self.request(|reply| HandleRequest::Matching {
+            target,
+            hosts,
+            reply,
+        })
     }
 
     /// Returns the hosts that match `filter`, of all nodes that share the store. The server answers in pages of 1,000 hosts, between

@@ -101,8 +101,75 @@ fn a_hanging_receiver_delays_nothing_else() {
     });
     let message: Value = serde_json::from_str(&told).unwrap();
     assert_eq!(message["events"][0]["reason"], "closed");
-    // The loop still serves hosts, and the stop does not wait for a receiver.
+    // The loop still serves hosts. The stop waits for the receiver, but not for long.
     drop(Host::online(server.tcp, "127.0.8.2"));
     server.until_offline("127.0.8.2");
+    server.stop();
+}
+
+#[test]
+fn a_stop_sends_what_waits_once_more() {
+    let mut home = Home::embedded();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let file = home.path().join("told");
+    home.set_section(
+        "notify",
+        json!([
+            {"webhook": url, "events": ["offline"], "group_s": 0},
+            {"command": ["/usr/bin/tee", file], "events": ["offline"], "group_s": 3600},
+        ]),
+    );
+    let server = home.start();
+    drop(Host::online(server.tcp, "127.0.8.1"));
+    let first = accepted(&listener);
+    let (_, tried) = request(&first);
+    answer(&first, "503 Service Unavailable");
+    drop(first);
+    // Its second try is refused, too: a pause of five seconds begins, in which the server stops.
+    let second = accepted(&listener);
+    assert_eq!(request(&second).1, tried);
+    answer(&second, "503 Service Unavailable");
+    drop(second);
+    server.until_offline("127.0.8.1");
+    let receiver = std::thread::spawn(move || {
+        let last = accepted(&listener);
+        let (_, body) = request(&last);
+        answer(&last, "204 No Content");
+        body
+    });
+    server.stop();
+    assert_eq!(receiver.join().unwrap(), tried);
+    // The group of the other one was to be gathered for an hour.
+    let told = std::fs::read_to_string(&file).unwrap();
+    assert!(told.contains("127.0.8.1"), "{told}");
+}
+
+#[test]
+fn a_receiver_hears_of_its_target_only() {
+    let mut home = Home::embedded();
+    let file = home.path().join("told");
+    home.set_section(
+        "labels",
+        json!([{"match": "127.0.8.[2-3]", "set": {"role": "db"}}]),
+    );
+    home.set_section(
+        "notify",
+        json!([{"command": ["/usr/bin/tee", "-a", file], "target": "role=db", "group_s": 0}]),
+    );
+    let server = home.start();
+    for ip in ["127.0.8.1", "127.0.8.2", "127.0.8.4", "127.0.8.3"] {
+        drop(Host::online(server.tcp, ip));
+        server.until_offline(ip);
+    }
+    let told = until("the last host", || {
+        let text = std::fs::read_to_string(&file).ok()?;
+        text.contains("127.0.8.3").then_some(text)
+    });
+    assert!(told.contains("127.0.8.2"), "{told}");
+    assert!(
+        !told.contains("127.0.8.1") && !told.contains("127.0.8.4"),
+        "{told}"
+    );
     server.stop();
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, TryRecvError};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -23,8 +23,9 @@ const PAUSES: [Duration; 3] = [
 /// Interval between two looks at a running command.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Delivers messages until there are no more.
-pub fn run(channel: &Channel, number: usize, messages: &Receiver<String>) {
+/// Delivers messages until there are no more. When `ending` is disconnected the server stops: each
+/// message that is left has one more try, without a pause.
+pub fn run(channel: &Channel, number: usize, messages: &Receiver<String>, ending: &Receiver<()>) {
     let agent = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
         .max_redirects(0)
@@ -35,12 +36,14 @@ pub fn run(channel: &Channel, number: usize, messages: &Receiver<String>) {
     for message in messages {
         let mut pauses = PAUSES.iter();
         while let Err(why) = deliver(channel, &agent, &message) {
-            let Some(pause) = pauses.next() else {
+            let is_last = matches!(ending.try_recv(), Err(TryRecvError::Disconnected));
+            let Some(pause) = pauses.next().filter(|_| !is_last) else {
                 log::error!(target: LOG, "notify[{number}]: a message is dropped: {why}");
                 break;
             };
             log::warn!(target: LOG, "notify[{number}]: {why}; again in {} s", pause.as_secs());
-            thread::sleep(*pause);
+            // Nothing is sent: the pause ends with its time, or with the server.
+            let _ = ending.recv_timeout(*pause);
         }
     }
 }

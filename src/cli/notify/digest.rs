@@ -1,13 +1,15 @@
 //! Messages for one receiver: selects events, waits until they have lasted, and groups them. Pure.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::Receiver;
+use crate::config::{Receiver, TargetText};
 use crate::control::events;
 use crate::control::json::Json;
 use crate::handlers::effect::{Event, EventKind};
 use crate::handlers::outside::News;
+use crate::ids::HostId;
 use crate::limits::{NOTIFY_EVENTS_SHOWN_MAX, NOTIFY_LASTING_MAX};
 use crate::store::op::TaskState;
 
@@ -55,6 +57,11 @@ impl Digest {
         }
     }
 
+    /// Hosts that its events may be of; `None`: any.
+    pub fn target(&self) -> Option<&Arc<TargetText>> {
+        self.receiver.target.as_ref()
+    }
+
     /// Takes an event.
     pub fn event(&mut self, event: &Event, now: Instant) {
         match meaning(&event.kind) {
@@ -97,6 +104,16 @@ impl Digest {
             }
         }
         self.group_due.take_if(|due| *due <= now)?;
+        Some(self.take_group())
+    }
+
+    /// Returns the message that is being gathered. Conditions that have not lasted are left out.
+    pub fn rest(&mut self) -> Option<String> {
+        self.group_due.take()?;
+        Some(self.take_group())
+    }
+
+    fn take_group(&mut self) -> String {
         let group = std::mem::take(&mut self.group);
         let count: u64 = group.counts.values().sum();
         let mut text = Json::object(|json| {
@@ -107,7 +124,7 @@ impl Digest {
         // The events are JSON already.
         text.pop();
         text += &format!(",\"events\":[{}]}}", group.shown.join(","));
-        Some(text)
+        text
     }
 
     fn begin(&mut self, subject: String, condition: (Instant, String, &'static str)) {
@@ -139,8 +156,22 @@ impl Digest {
     }
 }
 
+/// The host that a notification of this event would be about.
+pub fn host_of(kind: &EventKind) -> Option<&HostId> {
+    match kind {
+        EventKind::Offline { host, .. }
+        | EventKind::Quarantine { host, .. }
+        | EventKind::Progress {
+            host,
+            state: TaskState::Failed,
+            ..
+        } => Some(host),
+        _ => None,
+    }
+}
+
 fn meaning(kind: &EventKind) -> Meaning {
-    let host = |host: &crate::ids::HostId| format!("host {host}");
+    let host = |host: &HostId| format!("host {host}");
     match kind {
         EventKind::Offline { host: id, .. } => Meaning::Begins("offline", host(id)),
         EventKind::Online { host: id, .. } => Meaning::Ends(host(id)),
@@ -172,7 +203,6 @@ mod tests {
     use super::*;
     use crate::config::{Channel, NOTIFY_EVENTS};
     use crate::handlers::view::Reason;
-    use crate::ids::HostId;
     use crate::store::op::Stamp;
     use crate::time::{Span, UnixMs};
 
@@ -180,6 +210,7 @@ mod tests {
         let receiver = Receiver {
             channel: Channel::Command(vec!["/bin/true".to_owned()]),
             events: NOTIFY_EVENTS.to_vec(),
+            target: None,
             lasting: Span::from_secs(lasting),
             group: Span::from_secs(group),
         };
@@ -249,6 +280,19 @@ mod tests {
         let message = digest.message(start + after(30)).unwrap();
         assert!(message.contains("\"long\"") && !message.contains("short"));
         assert!(digest.message(start + after(59)).unwrap().contains("short"));
+    }
+
+    #[test]
+    fn a_stop_omits_only_unexpired_conditions() {
+        let (mut digest, start) = (digest(30, 60), Instant::now());
+        digest.event(&offline("short"), start + after(29));
+        digest.event(&event(EventKind::MassOffline { count: 30 }), start);
+        let rest = digest.rest().unwrap();
+        assert!(
+            rest.contains("mass-offline") && !rest.contains("short"),
+            "{rest}"
+        );
+        assert_eq!(digest.rest(), None);
     }
 
     #[test]
