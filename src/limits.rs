@@ -154,6 +154,9 @@ pub const HORIZON_LAG_MS_MAX: u64 = 5_000;
 /// Longest part of one turn that counts towards that lag, in milliseconds: a stopped process was
 /// not running.
 pub const TURN_COUNTED_MS_MAX: u64 = 100;
+/// Milliseconds by which the clock of a requester may be ahead of the server's: a time further
+/// ahead is in the future, and refused.
+pub const CLOCKS_APART_MS_MAX: u64 = 5_000;
 /// Requests of handles served in a turn. Each may examine [`PAGE_SCAN_MAX`] hosts.
 pub const REQUESTS_PER_TURN_MAX: usize = 16;
 /// Longest wait of the ready line for the first answer of the store, in milliseconds.

@@ -167,6 +167,7 @@ class OldMode(unittest.TestCase):
         out, err = self.run_thread(thread)
         self.assertEqual(out, "")
         self.assertIn("ACold2: POST /v1/tasks: 409", err)
+        self.assertIn("nothing was sent", err)
         self.assertIsInstance(thread.error, AnthillError)
 
     def test_a_wrong_source_is_refused_at_once(self):
@@ -182,6 +183,26 @@ class OldMode(unittest.TestCase):
 
         with self.assertRaisesRegex(SourceError, r"Info\.key\(\).*write 'AC-131'"):
             udpControl(Info)
+
+
+    def test_a_program_that_sent_nothing_fails(self):
+        program = (
+            "from anthill.compat import udpControl\n"
+            "class Info:\n"
+            "    ipList = lambda: ['web-1']\n"
+            "    disCommands = lambda: {'true': 1}\n"
+            "    key = lambda: 'ACagain'\n"
+            "control = udpControl(Info)\n"
+            "control.start()\n"
+        )
+        looks = "control.join()\nprint(control.error)\n"
+        statuses = []
+        for text in (program, program, program + looks):
+            command = [sys.executable, "-W", "error", "-c", text]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            statuses.append(ended.returncode)
+        self.assertEqual(statuses, [0, 1, 0])
+        self.assertIn("ACagain", ended.stdout)
 
 
 class Examples(unittest.TestCase):

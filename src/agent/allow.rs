@@ -134,6 +134,23 @@ impl Allow {
         })
     }
 
+    /// Reason why `command` has no [`job`](Self::job).
+    #[must_use]
+    pub fn refusal(&self, command: &str) -> &'static str {
+        let words = shlex::split(command).unwrap_or_default();
+        let with_options = |entry: &Entry| match &entry.what {
+            What::Words(pattern) => matches(pattern, &words, true),
+            What::Shell(_) => false,
+        };
+        match self.entries.iter().any(with_options) {
+            true => {
+                "refused: a word begins with -, which the * of this host's allow file takes only \
+                 with \"options\": true"
+            }
+            false => "refused: this host's allow file does not name it",
+        }
+    }
+
     /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -446,6 +463,10 @@ mod tests {
         ] {
             assert_eq!(allow.job(command).is_some(), wanted, "{command}");
         }
+        let says = |command| allow.refusal(command).contains("options");
+        let named = ["cat -n", "systemctl restart -"];
+        assert_eq!(named.map(says), [true; 2]);
+        assert_eq!(["cat a b", "rm -rf /", ""].map(says), [false; 3]);
     }
 
     #[test]

@@ -574,6 +574,9 @@ pub struct ReachArgs {
 pub struct DoctorArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Store that the server is started with, if a flag names it (store.url)
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,

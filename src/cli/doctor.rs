@@ -65,7 +65,11 @@ impl Finding {
 pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     let mut findings = kernel::check();
-    match Config::load(args.config.config.as_deref(), &Overrides::default()) {
+    let flags = Overrides {
+        store: args.store.clone(),
+        ..Overrides::default()
+    };
+    match Config::load(args.config.config.as_deref(), &flags) {
         Ok(config) => {
             findings.push(Finding::ok("configuration", "it can be read"));
             findings.extend(server::preflight(&config).into_iter().map(|problem| {

@@ -70,7 +70,19 @@ fn lines(host: &Host, now: SystemTime) -> Vec<String> {
         [] => Cow::Borrowed("-"),
         all => Cow::Owned(escape::escape(&all.join(", ")).into_owned()),
     };
-    let rows: [(&str, Cow<'_, str>); 10] = [
+    let labels: Vec<String> = host
+        .labels
+        .iter()
+        .map(|(key, value)| match host.label_sources.get(key) {
+            Some(source) => format!("{key}={value} ({source})"),
+            None => format!("{key}={value}"),
+        })
+        .collect();
+    let labels = match labels.as_slice() {
+        [] => Cow::Borrowed("-"),
+        all => Cow::Owned(escape::escape(&all.join(", ")).into_owned()),
+    };
+    let rows: [(&str, Cow<'_, str>); 11] = [
         ("ID", escape::escape(&host.id)),
         ("STATE", color::state(&escape::escape(&host.state)).into()),
         ("NODE", table::known(&host.node)),
@@ -81,6 +93,7 @@ fn lines(host: &Host, now: SystemTime) -> Vec<String> {
         ("HOSTNAME", table::known(&host.hostname)),
         ("MAC", table::known(&host.mac)),
         ("IPV4", addresses),
+        ("LABELS", labels),
     ];
     rows.iter()
         .map(|(name, value)| format!("{name:<9}  {value}"))
@@ -95,7 +108,8 @@ mod tests {
     fn a_host_is_shown_line_by_line() {
         let host: Host = serde_json::from_str(
             r#"{"id":"web-1","state":"offline","reason":"timeout","since":"2026-11-21T10:00:00Z",
-                "hostname":"x\u001b[2J","ipv4":["10.0.0.1","10.0.0.2"]}"#,
+                "hostname":"x\u001b[2J","ipv4":["10.0.0.1","10.0.0.2"],
+                "labels":{"dc":"fra\u001b","role":"web"},"label_sources":{"role":"host"}}"#,
         )
         .unwrap();
         let now = humantime::parse_rfc3339("2026-11-21T10:03:10Z").unwrap();
@@ -112,6 +126,7 @@ mod tests {
                 r"HOSTNAME   x\u{1b}[2J",
                 "MAC        -",
                 "IPV4       10.0.0.1, 10.0.0.2",
+                r"LABELS     dc=fra\u{1b}, role=web (host)",
             ]
         );
     }

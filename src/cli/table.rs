@@ -11,15 +11,17 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::hosts::Host;
 
-const HEADER: [&str; 8] = [
+const HEADER: [&str; 10] = [
     "ID",
     "STATE",
+    "NODE",
     "REASON",
     "SINCE",
     "LAST SEEN",
     "IP",
     "HOSTNAME",
     "MAC",
+    "LABELS",
 ];
 
 /// Columns that are always shown, wrapped if necessary.
@@ -30,32 +32,38 @@ const GAP: u16 = 2;
 /// Lines of the table of hosts, the header first. Ages are counted from `now`. `width` limits the
 /// characters of a line.
 pub fn lines(hosts: &[Host], now: SystemTime, width: Option<u16>) -> Vec<String> {
-    // A fleet of one node has no use for its name.
+    // A fleet of one node has no use for its name, nor one without labels for them.
     let nodes: BTreeSet<&String> = hosts.iter().filter_map(|host| host.node.as_ref()).collect();
-    if nodes.len() < 2 {
-        return columns(&HEADER, hosts.iter().map(|host| row(host, now)), width);
-    }
-    let [id, state, rest @ ..] = HEADER;
-    let [reason, since, seen, ip, hostname, mac] = rest;
-    let header = [id, state, "NODE", reason, since, seen, ip, hostname, mac];
+    let has_labels = hosts.iter().any(|host| !host.labels.is_empty());
+    let is_shown = |column: usize| match HEADER[column] {
+        "NODE" => nodes.len() > 1,
+        "LABELS" => has_labels,
+        _ => true,
+    };
+    let shown: Vec<usize> = (0..HEADER.len()).filter(|at| is_shown(*at)).collect();
+    let header: Vec<&str> = shown.iter().map(|at| HEADER[*at]).collect();
     let rows = hosts.iter().map(|host| {
-        let [id, state, reason, since, seen, ip, hostname, mac] = row(host, now);
-        let node = known(&host.node);
-        [id, state, node, reason, since, seen, ip, hostname, mac]
+        let mut cells = row(host, now);
+        shown
+            .iter()
+            .map(|at| std::mem::take(&mut cells[*at]))
+            .collect::<Vec<_>>()
     });
     columns(&header, rows, width)
 }
 
 /// Lines of a table. The cells must be escaped before.
-pub fn columns<'a, const N: usize>(
-    header: &[&str; N],
-    rows: impl Iterator<Item = [Cow<'a, str>; N]>,
+pub fn columns<'a, R: IntoIterator<Item = Cow<'a, str>>>(
+    header: &[&str],
+    rows: impl Iterator<Item = R>,
     width: Option<u16>,
 ) -> Vec<String> {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
+    table
+        .load_style(presets::NOTHING)
+        .set_header(header.to_vec());
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.into_iter().collect::<Vec<_>>());
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, GAP));
@@ -112,16 +120,23 @@ const fn mark_width(left_out: usize) -> u64 {
     }
 }
 
-fn row(host: &Host, now: SystemTime) -> [Cow<'_, str>; 8] {
+fn row(host: &Host, now: SystemTime) -> [Cow<'_, str>; 10] {
+    let labels = host
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"));
+    let labels: Vec<String> = labels.collect();
     [
         escape::escape(&host.id),
         escape::escape(&host.state),
+        known(&host.node),
         known(&host.reason),
         age(&host.since, now),
         age(&host.last_seen, now),
         known(&host.ip),
         known(&host.hostname),
         known(&host.mac),
+        known(&Some(labels.join(","))).into_owned().into(),
     ]
 }
 
@@ -202,6 +217,18 @@ mod tests {
         let node = |line: &String| line.split_whitespace().nth(2).map(str::to_owned);
         let shown: Vec<_> = lines.iter().filter_map(node).collect();
         assert_eq!(shown, ["NODE", "n1", "n2", "-"]);
+    }
+
+    #[test]
+    fn labels_are_shown_where_hosts_have_some() {
+        let mut labelled = host("a");
+        labelled.labels = [("dc", "fra"), ("role", "web\n")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+        let lines = lines(&[labelled, host("b")], at("2026-11-21T10:03:10Z"), None);
+        assert!(lines[0].ends_with("MAC  LABELS"), "{}", lines[0]);
+        assert!(lines[1].ends_with(r"dc=fra,role=web\u{a}"), "{}", lines[1]);
+        assert!(lines[2].ends_with("-    -"), "{}", lines[2]);
     }
 
     #[test]

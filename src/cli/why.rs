@@ -122,6 +122,9 @@ impl History {
                 [when(&gap.from, now), "unknown".to_owned(), until],
             ));
         }
+        for gap in &self.away {
+            rows.extend(self.after(gap, now));
+        }
         // All times have one form, so that their texts are ordered as they are.
         rows.sort_by(|one, other| other.0.cmp(one.0));
         let rows = rows
@@ -130,6 +133,29 @@ impl History {
         let header = ["SINCE", "STATE", "REASON"];
         lines.extend(color::states(table::columns(&header, rows, None)));
         lines
+    }
+}
+
+impl History {
+    /// State at the end of a time without a server: the last one before it, unless the end has a
+    /// transition of its own.
+    fn after<'a>(
+        &self,
+        gap: &'a Gap,
+        now: SystemTime,
+    ) -> Option<(&'a Option<String>, [String; 3])> {
+        gap.to.as_ref()?;
+        let known = self.transitions.iter();
+        let last = known
+            .filter(|one| one.at <= gap.to)
+            .max_by(|one, other| one.at.cmp(&other.at))?;
+        let text = "as before";
+        (last.at < gap.from).then(|| {
+            (
+                &gap.to,
+                [when(&gap.to, now), last.state.clone(), text.to_owned()],
+            )
+        })
     }
 }
 
@@ -153,7 +179,8 @@ mod tests {
                 {"at": "2026-11-21T10:00:00.000Z", "state": "online", "reason": null},
                 {"at": "2026-11-21T10:01:00.000Z", "state": "offline", "reason": "timeout"},
             ],
-            "away": [{"from": "2026-11-21T10:00:30.000Z", "to": "2026-11-21T10:00:40.000Z"}],
+            "away": [{"from": "2026-11-21T10:00:30.000Z", "to": "2026-11-21T10:00:40.000Z"},
+                     {"from": "2026-11-21T10:02:30.000Z", "to": "2026-11-21T10:02:40.000Z"}],
         });
         let history = History::deserialize(history).unwrap();
         let now = humantime::parse_rfc3339("2026-11-21T10:03:00Z").unwrap();
@@ -161,10 +188,13 @@ mod tests {
         assert_eq!(
             lines[4..],
             [
-                "SINCE                              STATE    REASON",
-                "2026-11-21T10:01:00.000Z (2m ago)  offline  timeout",
-                "2026-11-21T10:00:30.000Z (2m ago)  unknown  no server ran until 2026-11-21T10:00:40.000Z",
-                "2026-11-21T10:00:00.000Z (3m ago)  online   -",
+                "SINCE                               STATE    REASON",
+                "2026-11-21T10:02:40.000Z (20s ago)  offline  as before",
+                "2026-11-21T10:02:30.000Z (30s ago)  unknown  no server ran until 2026-11-21T10:02:40.000Z",
+                "2026-11-21T10:01:00.000Z (2m ago)   offline  timeout",
+                "2026-11-21T10:00:40.000Z (2m ago)   online   as before",
+                "2026-11-21T10:00:30.000Z (2m ago)   unknown  no server ran until 2026-11-21T10:00:40.000Z",
+                "2026-11-21T10:00:00.000Z (3m ago)   online   -",
             ]
         );
     }

@@ -146,7 +146,7 @@ const ENDPOINTS: &[Endpoint] = &[
     Endpoint { methods: "GET, HEAD", path: "/v1/history", query: Query::Of(&[Minutes(HISTORY_MINUTES_MAX)]), access: Reads, cost: StoreRead, handler: Handler::Ask(fleet_history),
         answer: "hosts online by minute, the last one now: `{\"from\":TIME,\"step_s\":60,\"online\":[N or null…],\"away\":[…],…}`" },
     Endpoint { methods: "GET, HEAD", path: "/v1/history/hosts", query: Query::Of(&[At, Limit(PAGE_HOSTS_MAX), Cursor]), access: Reads, cost: StoreRead, handler: Handler::Ask(hosts_at),
-        answer: "the state of each host at a time, `unknown` where nothing is known of it" },
+        answer: "the state of each host at a time, `unknown` where nothing is known of it; 400 for a time in the future" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks", query: Query::Of(&[Limit(PAGE_TASKS_MAX), Cursor]), access: Reads, cost: Page, handler: Handler::Ask(tasks),
         answer: "open and recently ended tasks, the newest first, each with its number of hosts by state: `{\"tasks\":[…],\"next\":CURSOR or null}`" },
     Endpoint { methods: "POST", path: "/v1/tasks", query: NONE, access: Sends, cost: StoreWrite, handler: Body(new_task),

@@ -43,6 +43,10 @@ fn history_survives_a_restart(mut home: Home) {
         let now = SystemTime::now();
         (now > since + Duration::from_millis(1)).then_some(now)
     });
+    let soon = text(SystemTime::now() + Duration::from_secs(3_600));
+    let (status, said) = server.get(&format!("/v1/history/hosts?at={soon}"));
+    assert_eq!(status, 400);
+    assert!(said.contains("at is in the future"), "{said}");
     // The count is written every ten seconds, and at the stop.
     let counted = server.json("/v1/history?minutes=2");
     assert_eq!(counted["online"].as_array().expect("counts").len(), 2);

@@ -271,6 +271,18 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self._http.url!r})"
 
+    def _pages(self, path: str, **parameters: Optional[str]) -> Iterator[Dict[str, Any]]:
+        """Yields the pages of a list, each as its JSON document."""
+        cursor = None
+        while True:
+            asked = query(**parameters, limit=_PAGE, cursor=cursor)
+            page: Dict[str, Any] = self._http.json("GET", path + asked)
+            # The page is the caller's from here on.
+            cursor = page["next"]
+            yield page
+            if cursor is None:
+                return
+
     def health(self) -> Mapping[str, Any]:
         """Returns the answer of `/healthz`."""
         health: Mapping[str, Any] = self._http.json("GET", "/healthz")
@@ -281,15 +293,8 @@ class Client:
 
         A target is the text that `anthill hosts` takes, such as `web-[1-9],!web-3`.
         """
-        found: List[Host] = []
-        cursor = None
-        while True:
-            page = query(target=target, state=state, limit=_PAGE, cursor=cursor)
-            answer = self._http.json("GET", "/v1/hosts" + page)
-            found.extend(Host._of(host) for host in answer["hosts"])
-            cursor = answer["next"]
-            if cursor is None:
-                return found
+        pages = self._pages("/v1/hosts", target=target, state=state)
+        return [Host._of(host) for page in pages for host in page["hosts"]]
 
     def host(self, name: str) -> Host:
         """Returns one host.
@@ -373,14 +378,7 @@ class Client:
 
     def tasks(self) -> List[Mapping[str, Any]]:
         """Returns open and recently ended tasks, the newest first."""
-        found: List[Mapping[str, Any]] = []
-        cursor = None
-        while True:
-            answer = self._http.json("GET", "/v1/tasks" + query(limit=_PAGE, cursor=cursor))
-            found.extend(answer["tasks"])
-            cursor = answer["next"]
-            if cursor is None:
-                return found
+        return [task for page in self._pages("/v1/tasks") for task in page["tasks"]]
 
     def task(self, key: str) -> TaskStatus:
         """Returns a stored task with the state and the results of each host.
@@ -390,16 +388,11 @@ class Client:
         """
         raw: Dict[str, Any] = {}
         hosts: Dict[str, HostTask] = {}
-        cursor = None
-        while True:
-            path = f"/v1/tasks/{quoted(key)}" + query(limit=_PAGE, cursor=cursor)
-            page = self._http.json("GET", path)
+        for page in self._pages(f"/v1/tasks/{quoted(key)}"):
             for name, host in page.pop("hosts").items():
                 hosts[name] = _host_task(name, host)
-            cursor = page.pop("next")
+            del page["next"]
             raw.update(page)
-            if cursor is None:
-                break
         commands = [(command, float(priority)) for command, priority in raw["commands"]]
         return TaskStatus(raw["key"], _time(raw["created"]), commands, hosts, raw)
 

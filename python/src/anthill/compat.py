@@ -13,13 +13,19 @@
     udpControl(Info).start()
 
 The server is a running `anthill`, at `ANTHILL_API` or http://127.0.0.1:11480.
+
+A run that the server refuses, such as one with a key that was used before, sends nothing and prints
+the reason. The program then ends with status 1, unless it has read `error` of that run.
 """
 
 from __future__ import annotations
 
+import atexit
+import logging
+import os
 import sys
 import threading
-from typing import Dict, Optional, TextIO
+from typing import Dict, List, Optional, TextIO
 
 from . import source as sources
 from .client import Client, Result, Task, TaskStatus
@@ -49,9 +55,16 @@ class udpControl(threading.Thread):
         self._read: Optional[sources.Dispatch] = sources.read(self._source, empty_is_all=True)
         self.task: Optional[Task] = None
         self.status: Optional[TaskStatus] = None
-        self.error: Optional[AnthillError] = None
+        self._error: Optional[AnthillError] = None
         # A finished thread cannot be started again, but made anew in place.
         super().__init__(name=f"anthill {self._read.key}", daemon=False)
+
+    @property
+    def error(self) -> Optional[AnthillError]:
+        """Reason why the last run sent nothing or was not followed to its end; None if it was."""
+        if self in _failed:
+            _failed.remove(self)
+        return self._error
 
     def start(self) -> None:
         """Starts the thread. When an earlier run has ended, reads the source again first."""
@@ -67,8 +80,10 @@ class udpControl(threading.Thread):
             self.task = self._client._send(read)
             self._follow(self.task)
         except AnthillError as error:
-            self.error = error
-            _print(f"{read.key}: {error}", sys.stderr)
+            self._error = error
+            _failed.append(self)
+            sent = "nothing was sent" if self.task is None else "sent, and not followed to its end"
+            _print(f"{read.key}: {error} ({sent})", sys.stderr)
 
     def _follow(self, task: Task) -> None:
         states: Dict[str, str] = {}
@@ -88,6 +103,26 @@ class udpControl(threading.Thread):
                     _print(f"{name}: {now.state}")
         if self.status is not None:
             _print(f"{task.key}: {self.status}")
+
+
+# Threads whose last run has failed, while the program has not looked at the reason.
+_failed: List[udpControl] = []
+
+
+def _end() -> None:
+    """Ends the program with status 1 if a run has failed that it has not looked at."""
+    if _failed:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                pass
+        os._exit(1)
+
+
+# Called when all threads have ended, which are not daemons. Nothing else changes the status then.
+atexit.register(_end)
 
 
 def _line(host: str, command: str, result: Optional[Result]) -> str:

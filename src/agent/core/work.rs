@@ -344,7 +344,7 @@ impl Core {
                 fx.push(Effect::Run(job));
             }
             None => {
-                let why = "refused: this host's allow file does not name it";
+                let why = self.allow.refusal(command);
                 let text = format!("{command:?} is {why}");
                 note(
                     Level::Warn,

@@ -9,11 +9,11 @@
 use std::collections::HashMap;
 
 use crate::handlers::fleet::host::Marks;
-use crate::handlers::request::{HistoryRequest, HistoryView, Response};
+use crate::handlers::request::{ErrorKind, HistoryRequest, HistoryView, Response};
 use crate::handlers::step::Step;
 use crate::handlers::tasks::reads::{HistoryReading, Reading, unknown};
 use crate::ids::HostId;
-use crate::limits::{PAGE_HOSTS_MAX, PAGE_SCAN_MAX};
+use crate::limits::{CLOCKS_APART_MS_MAX, PAGE_HOSTS_MAX, PAGE_SCAN_MAX};
 use crate::store::op::history::{Run, merged, minute_of};
 use crate::store::op::{FleetHistory, Found, Question, Transition, Was};
 use crate::time::UnixMs;
@@ -38,6 +38,13 @@ impl Step<'_> {
             }
             HistoryRequest::At { at, cursor, limit } => {
                 let (at, cursor, limit) = (*at, *cursor, *limit);
+                if at.0 > self.cx.at.wall.0 + CLOCKS_APART_MS_MAX {
+                    let response = Response::Error {
+                        kind: ErrorKind::Wrong,
+                        text: "at is in the future: nothing is known of it yet".to_owned(),
+                    };
+                    return self.cx.respond(requester, response);
+                }
                 self.page_at(&mut reading, at, cursor, limit);
             }
             HistoryRequest::Fleet { .. } => {}

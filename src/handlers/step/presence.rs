@@ -457,6 +457,7 @@ impl Step<'_> {
         }
         writes.forget_in_store(id.clone());
         self.forget_host(slot);
+        self.tasks.expire_queued_of(&mut self.cx, id);
         Ok(())
     }
 

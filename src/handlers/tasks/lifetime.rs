@@ -147,6 +147,19 @@ impl Tasks {
         }
     }
 
+    /// Ends what waits for this host to connect: it is forgotten.
+    pub(crate) fn expire_queued_of(&mut self, cx: &mut Ctx<'_>, host: &HostId) {
+        let recipient = self.table.recipient_of(host);
+        let all = recipient.into_iter().flat_map(|it| &it.deliveries);
+        let all: Vec<u32> = all.map(|pair| pair.1).collect();
+        for slot in all {
+            let delivery = self.table.delivery(slot);
+            if delivery.is_some_and(|it| it.state == TaskState::Queued) {
+                self.turn_delivery(cx, slot, TaskState::Expired, Cause::Ourselves);
+            }
+        }
+    }
+
     fn expire_delivery(&mut self, cx: &mut Ctx<'_>, slot: u32) {
         let state = self.table.delivery(slot).map(|delivery| delivery.state);
         if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {

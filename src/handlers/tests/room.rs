@@ -390,6 +390,30 @@ fn reports_on_unknown_keys_are_bounded() {
 }
 
 #[test]
+fn a_forgotten_host_leaves_no_queued_task() {
+    let mut world = World::new();
+    let conn = world.plain("10.0.0.1");
+    world.end(conn, End::Closed);
+    world.pass(20_000);
+    let mut task = world.task("AC1", &["10.0.0.1", "10.0.0.2"]);
+    task.queue = true;
+    world.asked(request::Request::Dispatch(task));
+    assert_eq!(world.state("AC1", "10.0.0.1"), "queued");
+    let host = HostId::named("10.0.0.1").unwrap();
+    let answer = world.asked(request::Request::Forget { host });
+    assert!(
+        matches!(answer, request::Response::Forgotten { .. }),
+        "{answer:?}"
+    );
+    assert_eq!(world.state("AC1", "10.0.0.1"), "expired");
+    assert_eq!(world.state("AC1", "10.0.0.2"), "queued");
+    // It may come again, as a new host, and gets nothing.
+    world.sent();
+    world.plain("10.0.0.1");
+    assert!(world.sent().is_empty());
+}
+
+#[test]
 fn a_host_is_forgotten_where_it_is_offline_and_written() {
     let mut world = World::new();
     let conn = world.plain("10.0.0.1");
