@@ -487,6 +487,16 @@ pub const HOSTS_SHOWN_PER_STEP_MAX: usize = 1_024;
 pub const DISPATCH_WAIT_S_MAX: u64 = 10;
 /// Read requests that the store thread holds. A further one is refused for now.
 pub const READS_WAITING_MAX: usize = 256;
+/// Milliseconds for which a copy of the hosts of other nodes is young enough to answer; longer if
+/// reading it takes longer.
+pub const FOREIGN_YOUNG_MS: u64 = 1_000;
+/// Seconds after its last use for which the copy is kept.
+pub const FOREIGN_KEPT_S: u64 = 60;
+/// Seconds without a page after which a scan for the copy counts as lost. The next request begins
+/// another.
+pub const FOREIGN_PAGE_S_MAX: u64 = 15;
+/// Requests that wait for the copy. Further ones are answered 503.
+pub const FOREIGN_WAITING_MAX: usize = 64;
 /// Unfinished results of all connections, in bytes. Beyond, their connections are paused.
 pub const RESULT_BYTES_HELD_MAX: usize = 64 * 1024 * 1024;
 /// Share of one network (an IPv4 address or an IPv6 /64) in them, in bytes. Beyond, its connections

@@ -358,6 +358,7 @@ impl Core {
     pub fn withdraw(&mut self, at: Moment, requester: u64) {
         let mut fx = Effects::default();
         let step = self.step(at, &mut fx);
+        step.fleet.foreign_mut().withdraw(requester);
         step.surveys.withdraw(requester);
         step.tasks.withdraw(requester);
     }

@@ -7,6 +7,7 @@ use super::auth::{Auth, Way};
 use super::context::Ctx;
 use super::fleet::Fleet;
 use super::fleet::facts::HostFacts;
+use super::fleet::foreign;
 use super::fleet::host::Host;
 use super::view::{HostView, view};
 
@@ -15,11 +16,40 @@ use super::view::{HostView, view};
 pub(crate) struct Directory<'a> {
     fleet: &'a Fleet,
     auth: &'a Auth,
+    /// The copy of the hosts of other nodes is included.
+    is_whole: bool,
 }
 
 impl<'a> Directory<'a> {
     pub(crate) fn new(fleet: &'a Fleet, auth: &'a Auth) -> Self {
-        Self { fleet, auth }
+        Self {
+            fleet,
+            auth,
+            is_whole: false,
+        }
+    }
+
+    /// The same with the copy of the hosts of other nodes, as far as there is one.
+    pub(crate) fn everywhere(self) -> Self {
+        Self {
+            is_whole: self.fleet.foreign().len() > 0,
+            ..self
+        }
+    }
+
+    /// The first slot from `slot` on; none at the end.
+    pub(crate) fn place(&self, slot: u32) -> Option<u32> {
+        if (slot as usize) < self.fleet.slots() {
+            return Some(slot);
+        }
+        let slot = slot.max(foreign::FIRST);
+        let count = self.fleet.foreign().slots();
+        (self.is_whole && ((slot - foreign::FIRST) as usize) < count).then_some(slot)
+    }
+
+    /// Returns whether a host of the copy is connected to this node by now.
+    pub(crate) fn is_outdated(&self, slot: u32, id: &HostId) -> bool {
+        slot >= foreign::FIRST && self.fleet.is_online(id)
     }
 
     /// Returns whether this host has ever been seen.
@@ -45,7 +75,19 @@ impl<'a> Directory<'a> {
 
     /// The host in `slot` with its labels.
     pub(crate) fn facts(&self, slot: u32) -> Option<HostFacts<'a>> {
-        self.fleet.facts(slot)
+        if let Some((host, labels, node)) = self.fleet.foreign().row(slot) {
+            return Some(HostFacts::labelled(
+                host,
+                slot - foreign::FIRST,
+                labels,
+                node,
+            ));
+        }
+        let facts = self.fleet.facts(slot)?;
+        // Where it is by now, the store says.
+        let is_elsewhere =
+            self.is_whole && !facts.is_online() && self.fleet.foreign().has(&facts.id);
+        (!is_elsewhere).then_some(facts)
     }
 
     /// The host in `slot`, as it is shown.

@@ -329,16 +329,17 @@ impl Walk {
     /// # Errors
     /// A term of the target that matches nothing.
     fn step(&mut self, cx: &Ctx<'_>, hosts: Directory<'_>, max: usize) -> Result<bool, Refusal> {
+        let hosts = hosts.everywhere();
         let found = &mut self.found;
         let Some(resolution) = &mut self.resolution else {
             for _ in 0..max {
-                if self.slot as usize >= hosts.slots() || found.is_full() {
+                let Some(slot) = hosts.place(self.slot).filter(|_| !found.is_full()) else {
                     return Ok(true);
+                };
+                if let Some(facts) = hosts.facts(slot) {
+                    found.add(cx, hosts, slot, &facts);
                 }
-                if let Some(facts) = hosts.facts(self.slot) {
-                    found.add(cx, self.slot, &facts);
-                }
-                self.slot += 1;
+                self.slot = slot + 1;
             }
             return Ok(false);
         };
@@ -346,7 +347,9 @@ impl Walk {
         if !self.is_first && (found.is_full() || resolution.is_at_end(hosts)) {
             return Ok(true);
         }
-        let is_over = resolution.step(hosts, max, |slot, facts| found.add(cx, slot, &facts));
+        let is_over = resolution.step(hosts, max, |slot, facts| {
+            found.add(cx, hosts, slot, &facts);
+        });
         match is_over {
             Err(_) if !self.is_first => Ok(true),
             is_over => is_over,
@@ -355,7 +358,10 @@ impl Walk {
 }
 
 impl Found {
-    fn add(&mut self, cx: &Ctx<'_>, slot: u32, facts: &HostFacts<'_>) {
+    fn add(&mut self, cx: &Ctx<'_>, hosts: Directory<'_>, slot: u32, facts: &HostFacts<'_>) {
+        if hosts.is_outdated(slot, &facts.id) {
+            return;
+        }
         match self {
             Self::Summary(counting) => counting.add(cx, slot, facts),
             Self::Columns(listing) => listing.add(cx, slot, facts),

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 pub use super::fleet::labels::LabelSource;
 
 use super::fleet::Fleet;
-use super::fleet::host::{Peer, Presence};
+use super::fleet::foreign;
+use super::fleet::host::{Host, Peer, Presence};
+use super::fleet::labels::Labels;
 use crate::escape::whole_number;
 use crate::ids::HostId;
 pub use crate::store::op::Reason;
@@ -68,18 +70,27 @@ impl HostView<'_> {
 
 /// The host in a slot, as it is shown.
 pub(crate) fn view(fleet: &Fleet, slot: u32) -> Option<HostView<'_>> {
+    if let Some((host, labels, node)) = fleet.foreign().row(slot) {
+        return Some(shown(host, slot - foreign::FIRST, labels, node));
+    }
     let host = fleet.host(slot)?;
+    let labels = fleet.labels();
+    let node = host.presence.is_online().then(|| labels.node());
+    Some(shown(host, slot, labels, node))
+}
+
+fn shown<'a>(host: &'a Host, slot: u32, labels: &'a Labels, node: Option<&'a str>) -> HostView<'a> {
     let rest = host.rest();
     let peer = host.peer();
-    let labels = fleet.labels().of(slot);
+    let labels = labels.of(slot);
     let labels = labels.map(|(key, value, source)| (key.into(), value.into(), source));
     let mut labels: Vec<(Cow<'_, str>, Cow<'_, str>, LabelSource)> = labels.collect();
     labels.sort();
-    Some(HostView {
+    HostView {
         id: host.id(),
         ip: (peer != Peer::UNKNOWN).then(|| peer.ip()),
         online: host.presence.is_online(),
-        node: (host.presence.is_online()).then(|| fleet.labels().node().into()),
+        node: node.map(Into::into),
         reason: match host.presence {
             Presence::Offline(reason) => reason,
             Presence::Online | Presence::Inherited => None,
@@ -92,7 +103,7 @@ pub(crate) fn view(fleet: &Fleet, slot: u32) -> Option<HostView<'_>> {
         mac: rest.and_then(|rest| rest.mac.as_deref()).map(Cow::Borrowed),
         ipv4: rest.map_or(&[][..], |rest| &rest.addresses).into(),
         labels,
-    })
+    }
 }
 
 /// Selection of hosts by state.

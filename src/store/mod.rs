@@ -195,8 +195,8 @@ pub enum Lease {
 pub struct NodesSeen {
     /// Whether there are others that may hold hosts; `None` if the store cannot be shared.
     pub are_several: Option<bool>,
-    /// Others hold their leases.
-    pub are_live: bool,
+    /// Number of others that hold their leases.
+    pub live: usize,
     /// Nodes without a lease that have left hosts or tasks.
     pub silent: Vec<String>,
 }

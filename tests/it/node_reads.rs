@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::support::{Home, Host, Redis, Server, until_so};
+use super::support::{Home, Host, Redis, Server, http, until_so};
 
 /// A Redis, and the homes of nodes `n1`, `n2`, … on it.
 struct Nodes {
@@ -218,6 +218,106 @@ fn without_the_store_a_node_shows_its_own_hosts() {
     assert_eq!(list(&page, "hosts").len(), 1);
     assert_eq!(servers[0].get("/v1/nodes").0, 503);
     nodes.redis.go_on();
+}
+
+#[test]
+fn targets_and_counts_include_all_nodes() {
+    let nodes = Nodes::new(2);
+    let servers = nodes.start();
+    let connect = |server: &Server, name: &str, count: usize| -> Vec<Host> {
+        let host = |number| Host::named(server.tcp, "127.0.129.1", &format!("{name}-{number}"));
+        (0..count).map(host).collect()
+    };
+    let mut a = connect(&servers[0], "a", 30);
+    let _b = connect(&servers[1], "b", 5);
+    let count = |server: &Server, query: &str| {
+        let (ids, largest) = walk(server, &format!("/v1/hosts?limit=7&{query}"));
+        assert!(largest <= 7);
+        sorted(ids).len()
+    };
+    let by_node = |server: &Server| -> Vec<(String, u64)> {
+        let summary = server.json("/v1/summary?by=node");
+        let groups = list(&summary, "groups").into_iter();
+        let group = |group: Value| {
+            let name = group["name"].as_str().unwrap().to_owned();
+            (name, group["online"].as_u64().unwrap())
+        };
+        groups.map(group).collect()
+    };
+    let patched = http::patch(servers[0].http, "/v1/hosts/a-1/labels", r#"{"dc":"fra"}"#);
+    assert_eq!(patched.status, 200);
+    for server in &servers {
+        until_so("all are counted", || {
+            by_node(server) == [("n1".to_owned(), 30), ("n2".to_owned(), 5)]
+        });
+        assert_eq!(count(server, "target=a-*,b-*"), 35);
+        assert_eq!(count(server, "target=b-[0-9]&state=online"), 5);
+        assert_eq!(count(server, "target=sys.node%3Dn1"), 30);
+        assert_eq!(count(server, "target=all&node=n2"), 5);
+        assert_eq!(count(server, "target=dc%3Dfra"), 1);
+        let fleet = server.json("/v1/fleet?by=node");
+        assert_eq!(list(&fleet, "id").len(), 35);
+    }
+    assert_eq!(
+        servers[1].get("/v1/hosts?target=a-*&node=self").0,
+        400,
+        "none is here"
+    );
+    // A host that moves is counted at its new node, at both nodes.
+    let _moved = Host::named(servers[1].tcp, "127.0.129.1", "a-0");
+    drop(a.remove(0));
+    for server in &servers {
+        until_so("it is counted once", || {
+            by_node(server) == [("n1".to_owned(), 29), ("n2".to_owned(), 6)]
+        });
+    }
+}
+
+/// Number of calls of a command since the start of Redis.
+fn calls(redis: &Redis, command: &str) -> u64 {
+    let text: String = redis.say(&["INFO", "commandstats"]);
+    let line = text.lines().find_map(|line| {
+        let rest = line.strip_prefix(&format!("cmdstat_{command}:calls="))?;
+        rest.split(',').next()?.parse().ok()
+    });
+    line.unwrap_or_default()
+}
+
+#[test]
+fn a_start_reads_no_host_of_other_nodes() {
+    const FOREIGN: u64 = 2_000;
+    for lives in [true, false] {
+        let mut nodes = Nodes::new(1);
+        nodes.homes[0].set("heartbeat.timeout_s", 60);
+        let redis = &nodes.redis;
+        let seed = format!(
+            "redis.call('SADD', 'anthill:nodes', 'other')
+             for number = 1, {FOREIGN} do
+                 local host = 'f' .. number
+                 redis.call('HSET', 'anthill:host:' .. host, 'node', 'other', 'epoch', 1, 'since', 5)
+                 redis.call('SADD', 'exists', host)
+                 redis.call('SADD', 'anthill:node:other:hosts', host)
+                 redis.call('ZADD', 'anthill:seen', 5, host)
+             end"
+        );
+        let _: Option<String> = redis.say(&["EVAL", &seed, "0"]);
+        if lives {
+            let _: String = redis.say(&["SET", "anthill:node:other", "1"]);
+        }
+        let reads = || calls(redis, "hmget") + calls(redis, "hgetall") + calls(redis, "lrange");
+        let before = reads();
+        let server = nodes.homes[0].start();
+        server.until_ready(true);
+        let more = reads() - before;
+        assert!(more < 20, "{more} reads at a start");
+        assert_eq!(server.metric("anthill_hosts_known"), 0);
+        let gauges = ["anthill_nodes_up", "anthill_nodes_silent"].map(|name| server.metric(name));
+        assert_eq!(gauges, if lives { [1, 0] } else { [0, 1] });
+        // Yet it shows all of them.
+        let (ids, _) = walk(&server, "/v1/hosts?limit=1000");
+        assert_eq!(sorted(ids).len() as u64, FOREIGN);
+        assert_eq!(server.host("f7").expect("shown")["node"], "other");
+    }
 }
 
 super::support::on_both_stores!(a_single_node_lists_itself);

@@ -15,9 +15,39 @@ pub(crate) struct HostFacts<'a> {
     pub(crate) host: &'a Host,
     slot: u32,
     labels: Option<&'a Labels>,
+    /// The node that holds it, as far as that is known.
+    pub(crate) node: Option<&'a str>,
 }
 
-impl HostFacts<'_> {
+impl<'a> HostFacts<'a> {
+    /// A host without its labels.
+    pub(crate) fn unlabelled(id: HostId, host: &'a Host, slot: u32) -> Self {
+        let (labels, node) = (None, None);
+        Self {
+            id,
+            host,
+            slot,
+            labels,
+            node,
+        }
+    }
+
+    /// A host with its labels, which are those of `slot`.
+    pub(crate) fn labelled(
+        host: &'a Host,
+        slot: u32,
+        labels: &'a Labels,
+        node: Option<&'a str>,
+    ) -> Self {
+        Self {
+            id: host.id(),
+            host,
+            slot,
+            labels: Some(labels),
+            node,
+        }
+    }
+
     /// Returns whether the host is shown as online.
     pub(crate) fn is_online(&self) -> bool {
         self.host.presence.is_online()
@@ -53,7 +83,7 @@ impl Facts for HostFacts<'_> {
             } else {
                 "no"
             }),
-            "sys.node" => Some(labels.node()).filter(|node| !node.is_empty()),
+            "sys.node" => self.node,
             VERSION => labels.get(self.slot, VERSION),
             key => labels.get(self.slot, key),
         };
@@ -73,12 +103,8 @@ impl Fleet {
     /// The host in this slot, with its labels.
     pub(crate) fn facts(&self, slot: u32) -> Option<HostFacts<'_>> {
         let host = self.hosts.get(slot)?;
-        Some(HostFacts {
-            id: host.id(),
-            host,
-            slot,
-            labels: Some(&self.labels),
-        })
+        let node = Some(self.labels.node()).filter(|node| !node.is_empty());
+        Some(HostFacts::labelled(host, slot, &self.labels, node))
     }
 
     /// Gives a host the labels of the configuration.
@@ -87,12 +113,7 @@ impl Fleet {
             return;
         }
         if let Some(host) = self.hosts.get(slot) {
-            let facts = HostFacts {
-                id: host.id(),
-                host,
-                slot,
-                labels: None,
-            };
+            let facts = HostFacts::unlabelled(host.id(), host, slot);
             self.labels.refresh(slot, &facts);
         }
     }

@@ -77,6 +77,8 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Labels {
     words: Words,
+    /// As they came.
+    source: Arc<LabelRules>,
     rules: Vec<(Selection, BTreeMap<String, String>)>,
     groups: Arc<Groups>,
     node: String,
@@ -96,6 +98,7 @@ impl Labels {
     /// [refreshed](Self::take_walk).
     pub(crate) fn set_rules(&mut self, rules: LabelRules) {
         let had_rules = !self.rules.is_empty();
+        self.source = Arc::new(rules.clone());
         let compiled = rules.rules.into_iter().filter_map(|(target, set)| {
             // A match has no groups, so nothing is missing.
             Some((Selection::new(&target, &Groups::new()).ok()?, set))
@@ -104,6 +107,11 @@ impl Labels {
         self.groups = Arc::new(rules.groups);
         self.node = rules.node;
         self.walk = (had_rules || !self.rules.is_empty()).then_some(0);
+    }
+
+    /// The labels and groups of the configuration.
+    pub(crate) fn rules(&self) -> LabelRules {
+        (*self.source).clone()
     }
 
     pub(crate) fn groups(&self) -> &Arc<Groups> {

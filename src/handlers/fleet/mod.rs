@@ -3,6 +3,7 @@
 pub(crate) mod addresses;
 pub(crate) mod admission;
 pub(crate) mod facts;
+pub(crate) mod foreign;
 pub(crate) mod history;
 pub(crate) mod host;
 pub(crate) mod hosts;
@@ -30,6 +31,7 @@ use crate::time::{Instant, UnixMs};
 use crate::wheel::Wheel;
 
 use self::addresses::Addresses;
+use self::foreign::Foreign;
 use self::history::History;
 use self::host::{Host, Peer, Presence};
 use self::hosts::HostTable;
@@ -57,6 +59,7 @@ pub(crate) struct Fleet {
     quarantine: Quarantine,
     inherited: Inherited,
     labels: Labels,
+    foreign: Foreign,
     /// Past transitions.
     history: History,
     /// Number of hosts whose offline event is still to be reported.
@@ -89,12 +92,22 @@ impl Fleet {
             quarantine: Quarantine::default(),
             inherited: Inherited::default(),
             labels: Labels::default(),
+            foreign: Foreign::default(),
             history: History::default(),
             unreported: 0,
         }
     }
 
     // Hosts.
+
+    /// Hosts of other nodes.
+    pub(crate) fn foreign(&self) -> &Foreign {
+        &self.foreign
+    }
+
+    pub(crate) fn foreign_mut(&mut self) -> &mut Foreign {
+        &mut self.foreign
+    }
 
     /// The host in this slot, if there is one.
     pub(crate) fn host(&self, slot: u32) -> Option<&Host> {

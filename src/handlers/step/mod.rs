@@ -1,5 +1,6 @@
 //! One step of the core: routes an input to the parts, and carries facts between them.
 
+mod foreign;
 mod history;
 mod identity;
 mod labels;

@@ -78,7 +78,6 @@ impl Step<'_> {
             online,
             start,
             limit: limit.clamp(1, PAGE_HOSTS_MAX),
-            is_brief: false,
         });
         let reading = Reading::Hosts(HostsReading::Page(filter));
         self.tasks.read(&mut self.cx, requester, reading, question);
@@ -87,6 +86,7 @@ impl Step<'_> {
     /// The store has answered a question about hosts of any node.
     pub(super) fn hosts_read(&mut self, requester: u64, reading: HostsReading, found: Found) {
         let response = match (reading, found) {
+            (HostsReading::Copy(scan), found) => return self.foreign_read(scan, found),
             (HostsReading::Named(names), Found::Hosts(records)) => {
                 let records = records.into_iter().chain(std::iter::repeat(None));
                 let hosts = names.into_iter().zip(records);

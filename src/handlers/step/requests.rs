@@ -4,7 +4,7 @@ use crate::handlers::directory::Directory;
 use crate::handlers::request::Request;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::console::NewCommand;
-use crate::handlers::tasks::dispatch::{not_now, wrong};
+use crate::handlers::tasks::dispatch::not_now;
 use crate::handlers::tasks::reads::Reading;
 use crate::handlers::view::PageStart;
 use crate::limits::HOSTS_PER_STEP_MAX;
@@ -17,6 +17,9 @@ impl Step<'_> {
             let why = not_now("the server is stopping");
             return self.cx.respond(requester, why.into());
         }
+        let Some(request) = self.with_foreign(requester, request) else {
+            return;
+        };
         let hosts = Directory::new(self.fleet, self.auth);
         let (tasks, cx) = (&mut *self.tasks, &mut self.cx);
         let begun = match request {
@@ -48,13 +51,8 @@ impl Step<'_> {
             }
             Request::Named { hosts } => return self.ask_records(requester, hosts),
             Request::Hosts {
-                target: Some(_),
-                node: Some(node),
-                ..
-            } if node != "self" => Err(wrong("name a node or a target, not both".to_owned())),
-            Request::Hosts {
                 target: Some(target),
-                node: _,
+                node,
                 filter,
                 start,
                 limit,
@@ -63,7 +61,8 @@ impl Step<'_> {
                     PageStart::Slot(cursor) => cursor,
                     PageStart::Scan(_) => 0,
                 };
-                tasks.list_hosts(cx, hosts, requester, &target, (filter, cursor, limit))
+                let which = (&*target, node);
+                tasks.list_hosts(cx, hosts, requester, which, (filter, cursor, limit))
             }
             Request::Hosts {
                 target: None,

@@ -183,6 +183,7 @@ impl Step<'_> {
         }
         if due.audit {
             self.fleet.clean(judge);
+            self.tidy_foreign(judge);
             self.sum_up_events();
             self.tasks.expire_work(&self.cx, judge);
         }
@@ -244,6 +245,7 @@ impl Step<'_> {
         let text = format!("away: {why}");
         self.cx.log(log::Level::Warn, "store", "store", text);
         self.tasks.store_away(&mut self.cx);
+        self.fail_foreign("the store is unavailable");
         self.interrupt_labels();
         *self.cx.store = StoreState::Unavailable(why);
     }

@@ -68,6 +68,8 @@ pub(crate) enum HostsReading {
     Named(Vec<HostId>),
     /// A page of those in these states.
     Page(Filter),
+    /// A page of the scan of this number.
+    Copy(u32),
 }
 
 /// A request for the history that waits for the store.
@@ -284,6 +286,11 @@ impl Tasks {
 }
 
 impl Tasks {
+    /// Returns whether the store can be asked another question.
+    pub(crate) fn can_read(&self, cx: &Ctx<'_>) -> bool {
+        cx.is_store_up() && self.reads.pending.len() < READS_WAITING_MAX
+    }
+
     /// Asks the store for an output.
     pub(crate) fn ask_output(
         &mut self,

@@ -17,6 +17,9 @@ use crate::handlers::view::{Filter, HostView, PageStart};
 use crate::limits::WALK_S_MAX;
 use crate::time::{Instant, Span};
 
+/// Name that stands for the asked node, and for what it has in memory.
+pub(crate) const OWN_NODE: &str = "self";
+
 /// A comparison of a target with the hosts.
 #[derive(Debug)]
 pub(crate) struct Resolution {
@@ -49,7 +52,7 @@ impl Resolution {
 
     /// Returns whether all slots have been compared.
     pub(crate) fn is_at_end(&self, hosts: Directory<'_>) -> bool {
-        self.slot as usize >= hosts.slots()
+        hosts.place(self.slot).is_none()
     }
 
     /// Compares at most `max` more slots, and calls `take` for each selected host. Returns whether
@@ -64,7 +67,7 @@ impl Resolution {
         mut take: impl FnMut(u32, HostFacts<'h>),
     ) -> Result<bool, Refusal> {
         for _ in 0..max {
-            if self.slot as usize >= hosts.slots() {
+            let Some(slot) = hosts.place(self.slot) else {
                 if let Some(search) = self.search.take() {
                     return Err(wrong(search.end().to_string()));
                 }
@@ -73,9 +76,9 @@ impl Resolution {
                 };
                 self.search = Some(search);
                 self.slot = 0;
-            }
-            let slot = self.slot;
-            self.slot += 1;
+                continue;
+            };
+            self.slot = slot + 1;
             let Some(facts) = hosts.facts(slot) else {
                 continue;
             };
@@ -97,6 +100,8 @@ pub(crate) struct Listing {
     pub(crate) deadline: Instant,
     resolution: Resolution,
     filter: Filter,
+    /// Only hosts that this node holds; `self`: only those that are in memory here.
+    node: Option<String>,
     is_first: bool,
     limit: usize,
     hosts: Vec<HostView<'static>>,
@@ -107,20 +112,28 @@ pub(crate) struct Listing {
 impl Listing {
     /// Compares at most `max` more slots. Returns whether the page is complete.
     pub(crate) fn step(&mut self, hosts: Directory<'_>, max: usize) -> Result<bool, Refusal> {
-        if !self.is_first && (self.next.is_some() || self.resolution.slot as usize >= hosts.slots())
-        {
+        let hosts = match self.node.as_deref() {
+            Some(OWN_NODE) => hosts,
+            _ => hosts.everywhere(),
+        };
+        if !self.is_first && (self.next.is_some() || self.resolution.is_at_end(hosts)) {
             return Ok(true);
         }
         let Self {
             resolution,
             filter,
+            node,
             limit,
             hosts: page,
             next,
             ..
         } = self;
         let is_over = resolution.step(hosts, max, |slot, facts| {
-            if !filter.takes(facts.is_online()) {
+            let is_there = match node.as_deref() {
+                None | Some(OWN_NODE) => true,
+                Some(node) => facts.is_online() && facts.node == Some(node),
+            };
+            if !is_there || !filter.takes(facts.is_online()) {
             } else if page.len() < *limit {
                 page.extend(hosts.view(slot).map(HostView::into_owned));
             } else {
@@ -145,7 +158,7 @@ impl Tasks {
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
         requester: u64,
-        target: &str,
+        (target, node): (&str, Option<String>),
         (filter, cursor, limit): (Filter, u64, usize),
     ) -> Result<(), Refusal> {
         let mut resolution = Resolution::new(hosts, target)?;
@@ -157,6 +170,7 @@ impl Tasks {
             deadline: cx.at.now + Span::from_secs(WALK_S_MAX),
             resolution,
             filter,
+            node,
             is_first: cursor == 0,
             limit,
             hosts: Vec::new(),

@@ -376,7 +376,7 @@ impl Backend for EmbeddedStore {
         let silent = self.transact(now, nodes::silent)?;
         Ok(NodesSeen {
             are_several: None,
-            are_live: false,
+            live: 0,
             silent,
         })
     }

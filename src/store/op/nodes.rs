@@ -75,8 +75,6 @@ pub struct HostScan {
     pub start: ScanPlace,
     /// Number of hosts after which the page ends.
     pub limit: usize,
-    /// Their inventories are left out.
-    pub is_brief: bool,
 }
 
 /// A position in the stored hosts: first those online, then all that were seen.

@@ -20,15 +20,13 @@ use crate::store::op::{Found, HostRecord, HostScan, Outcome, ScanPlace, scan_ord
 use crate::store::schema;
 
 /// Adds the commands that read the records of some hosts.
-fn ask_records(step: &mut Step, hosts: &[HostId], is_brief: bool) {
+fn ask_records(step: &mut Step, hosts: &[HostId]) {
     if hosts.is_empty() {
         return step.one(0, cmd!("PING"));
     }
     for host in hosts {
         step.one(0, cmd!("HMGET", schema::host(host), &held::FIELDS));
-        if !is_brief {
-            step.one(0, lrange(&schema::system_info_ipv4(host)));
-        }
+        step.one(0, lrange(&schema::system_info_ipv4(host)));
     }
     step.one(0, on_all("ZMSCORE", schema::SEEN, hosts));
     step.one(0, on_all("SMISMEMBER", schema::EXISTS, hosts));
@@ -44,18 +42,11 @@ fn on_all(verb: &str, key: &str, hosts: &[HostId]) -> Cmd {
 }
 
 /// Reads the replies to [`ask_records`]. A key of another type counts as missing.
-fn records(
-    replies: &mut Replies,
-    hosts: &[HostId],
-    is_brief: bool,
-) -> Result<Vec<Option<HostRecord>>, Fault> {
+fn records(replies: &mut Replies, hosts: &[HostId]) -> Result<Vec<Option<HostRecord>>, Fault> {
     let mut hashes = Vec::with_capacity(hosts.len());
     for host in hosts {
         let hash = texts_of(&schema::host(host), replies)?;
-        let addresses = match is_brief {
-            true => None,
-            false => lenient(&schema::system_info_ipv4(host), replies.texts())?,
-        };
+        let addresses = lenient(&schema::system_info_ipv4(host), replies.texts())?;
         hashes.push((hash, addresses.unwrap_or_default()));
     }
     if hosts.is_empty() {
@@ -101,11 +92,11 @@ impl<'a> Named<'a> {
 
 impl Job for Named<'_> {
     fn encode(&mut self, step: &mut Step) {
-        ask_records(step, self.hosts, false);
+        ask_records(step, self.hosts);
     }
 
     fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
-        let found = Found::Hosts(records(&mut replies, self.hosts, false)?);
+        let found = Found::Hosts(records(&mut replies, self.hosts)?);
         let ticket = self.ticket;
         Ok(StepResult::Done(Outcome::Read { ticket, found }))
     }
@@ -234,7 +225,7 @@ impl Job for Scan<'_> {
             Phase::Members => step.one(0, self.members()),
             Phase::Online(hosts, _) if hosts.is_empty() => step.one(0, cmd!("PING")),
             Phase::Online(hosts, _) => step.one(0, on_all("SMISMEMBER", schema::EXISTS, hosts)),
-            Phase::Records(hosts, _) => ask_records(step, hosts, self.scan.is_brief),
+            Phase::Records(hosts, _) => ask_records(step, hosts),
         }
     }
 
@@ -261,7 +252,7 @@ impl Job for Scan<'_> {
                 Ok(StepResult::More)
             }
             Phase::Records(hosts, next) => {
-                let found = records(&mut replies, &hosts, self.scan.is_brief)?;
+                let found = records(&mut replies, &hosts)?;
                 let scan = self.scan;
                 let wanted = |record: &HostRecord| {
                     let is_there = scan.node.is_none() || record.node == scan.node;
@@ -285,7 +276,6 @@ mod tests {
             online: Some(true),
             start: ScanPlace::default(),
             limit,
-            is_brief: true,
         }
     }
 

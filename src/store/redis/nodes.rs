@@ -34,7 +34,7 @@ pub(super) fn look(
     let live: Vec<bool> = live;
     let mut seen = NodesSeen {
         are_several: Some(live.contains(&true)),
-        are_live: live.contains(&true),
+        live: live.iter().filter(|lives| **lives).count(),
         silent: Vec::new(),
     };
     for (name, _) in names.into_iter().zip(live).filter(|(_, lives)| !lives) {

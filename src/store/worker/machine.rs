@@ -287,7 +287,7 @@ impl Worker {
         }
         // Beside other nodes only the hosts that this node holds are read. A start then costs the
         // same for any number of hosts of other nodes.
-        let all_hosts = is_first && !self.nodes.are_live();
+        let all_hosts = is_first && !self.nodes.are_several();
         let mut hosts = Vec::new();
         self.link.call(&*self.clock, |backend| {
             backend.held(all_hosts, &mut cursor, &mut hosts)
@@ -543,6 +543,9 @@ impl Worker {
             Phase::NameTaken | Phase::Over => 3,
         });
         self.stats.pending_ops.set(self.pending.len() as u64);
+        let (up, silent) = self.nodes.counts();
+        self.stats.nodes_up.set(up as u64);
+        self.stats.nodes_silent.set(silent as u64);
         let redirects = self.link.take_redirects();
         self.stats.moved.add(redirects.moved);
         self.stats.asked.add(redirects.asked);

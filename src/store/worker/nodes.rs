@@ -24,8 +24,8 @@ pub(super) struct Nodes {
     takeover: Option<Takeover>,
     /// Other nodes share the store; `None` if it cannot be shared, or before the first look.
     are_several: Option<bool>,
-    /// Others hold their leases.
-    are_live: bool,
+    /// Others that hold their leases, and those without, at the last look.
+    counts: (usize, usize),
     /// A takeover was interrupted: some of the tasks may be ours, and the core does not know them.
     has_unread_tasks: bool,
 }
@@ -55,7 +55,7 @@ impl Nodes {
             due: Instant::ZERO,
             takeover: None,
             are_several: None,
-            are_live: false,
+            counts: (0, 0),
             has_unread_tasks: false,
         }
     }
@@ -140,13 +140,18 @@ impl Nodes {
         {
             out.push(Outcome::Nodes { are_several });
         }
-        self.are_live = seen.are_live;
+        self.counts = (seen.live, seen.silent.len());
         Ok(seen.silent)
     }
 
-    /// Returns whether other nodes hold their leases, according to the last look.
-    pub fn are_live(&self) -> bool {
-        self.are_live
+    /// Returns whether others may hold hosts, according to the last look.
+    pub fn are_several(&self) -> bool {
+        self.are_several == Some(true)
+    }
+
+    /// Number of the others that hold their leases, and of those without.
+    pub fn counts(&self) -> (usize, usize) {
+        self.counts
     }
 
     /// A check at `now` found these nodes without a lease. Returns the first that is gone.

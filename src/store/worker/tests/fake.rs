@@ -207,7 +207,7 @@ impl Backend for Fake {
         let silent = self.world()?.silent.clone();
         Ok(NodesSeen {
             are_several: None,
-            are_live: false,
+            live: 0,
             silent,
         })
     }
