@@ -544,6 +544,34 @@ pub const LOG_LINES_WAITING_MAX: usize = 8_192;
 
 /// Entries to which the event stream is trimmed, approximately.
 pub const STREAM_ENTRIES_MAX: usize = 100_000;
+/// Entries in the inbox of a node, about. Beyond that a dispatch to its hosts is refused with 503, and
+/// its oldest entries are dropped: a look at the store every [`LOOK_ROUND_S`] finds what they said.
+pub const INBOX_ENTRIES_MAX: usize = 10_000;
+/// Hosts in an entry of an inbox, and in a question about hosts of other nodes.
+pub const BELL_HOSTS_MAX: usize = 1_000;
+/// Times that an entry of an inbox is forwarded at most, while its host moves.
+pub const BELL_HOPS_MAX: u8 = 4;
+/// Entries of the inbox in work at most. Others wait in the store.
+pub const BELLS_IN_WORK_MAX: usize = 64;
+/// Interval of reading the inbox, in milliseconds, while nothing comes.
+pub const INBOX_IDLE_MS: u64 = 500;
+/// The same under Sentinel and in a Cluster, where the connection has more upkeep.
+pub const INBOX_REPLICATED_IDLE_MS: u64 = 1_000;
+/// Interval of reading the inbox, in milliseconds, for [`INBOX_BUSY_S`] after an entry or a dispatch.
+pub const INBOX_BUSY_MS: u64 = 50;
+/// Time for which an inbox counts as busy, in seconds.
+pub const INBOX_BUSY_S: u64 = 3;
+/// Interval of the looks at open tasks in the store, in seconds, beside other nodes.
+pub const LOOK_ROUND_S: u64 = 60;
+/// Questions about tasks of several nodes that are with the store at once.
+pub const LOOKS_IN_FLIGHT_MAX: usize = 8;
+/// Questions about tasks of several nodes that wait at most. Beyond that they are dropped: the next
+/// round asks again.
+pub const LOOKS_WAITING_MAX: usize = 16_384;
+/// Open tasks that one look compares with its hosts, the most that the set may have.
+pub const OPEN_TASKS_MAX: usize = 4 * TASKS_MAX;
+/// Fields of open tasks read in one step of a look.
+pub const OPEN_FIELDS_PER_STEP_MAX: usize = 20_000;
 /// Lifetime of the node's lease, in seconds.
 pub const LEASE_S: u64 = 15;
 /// Seconds between two renewals of the lease.

@@ -101,6 +101,12 @@ impl Ctx<'_> {
         *self.nodes == Nodes::Several
     }
 
+    /// Returns whether other nodes may share the store. One that has just started is known only after
+    /// the next look.
+    pub(crate) fn may_have_other_nodes(&self) -> bool {
+        *self.nodes != Nodes::Unshared
+    }
+
     /// Returns whether a host that goes offline is reported only after the store has confirmed that
     /// its claim was this node's. A node without others does not wait for an unavailable store.
     pub(crate) fn reports_wait(&self) -> bool {

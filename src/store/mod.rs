@@ -146,6 +146,8 @@ fn refuse(op: &Op, reason: &str) -> Option<Outcome> {
         Op::Outside(op) => schema::outside(&op.place),
         Op::Notice(op) => format!("the event {}", op.event),
         Op::History(_) => "the history of the fleet".to_owned(),
+        Op::Ring(op) => format!("an entry for the inbox of node {}", op.node),
+        Op::Rung(_) => "the inbox".to_owned(),
         _ => return op.refused(reason),
     };
     log::warn!(
@@ -326,6 +328,18 @@ pub trait Backend: Send {
     ) -> Result<(), StoreError> {
         *cursor = HeldCursor::End;
         Ok(())
+    }
+
+    /// Entries of this node's inbox after the entry `after`, at most `max`.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    fn read_inbox(
+        &mut self,
+        _after: Option<&str>,
+        _max: usize,
+    ) -> Result<Vec<op::Bell>, StoreError> {
+        Ok(Vec::new())
     }
 
     /// Checks that the connection is still open, without a request and without waiting. Returns

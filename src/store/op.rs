@@ -4,7 +4,7 @@
 //! There are four kinds of operation:
 //!
 //! - **State** (`Online`, `Offline`, `Inventory`, `Labels`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`,
-//!   `History`, `TaskStates`, `Restore`): the latest wins. While the store is unavailable state is dropped; the
+//!   `History`, `TaskStates`, `Restore`, `Ring`, `Rung`): the latest wins. While the store is unavailable state is dropped; the
 //!   core rewrites it from memory.
 //! - **Transactions** (`Dispatch`): stored completely or not at all. One that is in progress when the
 //!   store becomes unavailable is settled after the reconnection.
@@ -39,11 +39,13 @@ macro_rules! words {
     };
 }
 
+mod bells;
 pub mod history;
 mod nodes;
 mod outside;
 mod tasks;
 
+pub use bells::*;
 pub use history::{FleetHistory, HistoryRow, Transition, Was};
 pub use nodes::*;
 pub use outside::*;
@@ -106,6 +108,10 @@ pub enum Op {
     Outside(Box<Outside>),
     /// Counts of hosts online.
     History(Box<HistoryRow>),
+    /// An entry for the inbox of another node.
+    Ring(Box<Ring>),
+    /// Entries of this node's inbox that are done with, by id: they are deleted.
+    Rung(Vec<String>),
 }
 
 impl Op {
@@ -120,7 +126,12 @@ impl Op {
     pub const fn has_outcome(&self) -> bool {
         !matches!(
             self,
-            Self::Notice(_) | Self::Outside(_) | Self::Forget(_) | Self::History(_)
+            Self::Notice(_)
+                | Self::Outside(_)
+                | Self::Forget(_)
+                | Self::History(_)
+                | Self::Ring(_)
+                | Self::Rung(_)
         )
     }
 
@@ -512,6 +523,8 @@ pub enum Outcome {
     Ended(Vec<HeldHost>),
     /// Tasks of a dead node, which belong to this node now.
     InheritedTasks(Vec<HeldTask>),
+    /// Entries of this node's inbox, oldest first.
+    Bells(Vec<Bell>),
     /// The foreign lease found at the start was not renewed, and is ours now.
     LeaseClear,
     /// Another living server has our name: this server has to end.

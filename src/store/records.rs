@@ -290,6 +290,7 @@ mod tests {
             queue: true,
             commands: vec![("a".to_owned(), 1.0)],
             hosts: vec![(HostId::checked("h").unwrap(), TaskState::Sent)].into(),
+            rings: Vec::new(),
             stamp: STAMP,
         };
         let claim = Claim::of(&dispatch, "n\"1");

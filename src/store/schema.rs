@@ -34,6 +34,7 @@
 //! | [`fn@history`] | string | packed transitions of a host before its present state | as [`host`] |
 //! | [`HISTORY`] | hash | counts by node and hour, and runs by node: `op::history` | rows after `HISTORY_DAYS` |
 //! | [`REACH`] | hash | target → JSON `{state, rtt_ms, since, at}`, times in unix ms | a field when a reload takes the target out |
+//! | [`TASKS_OPEN`] | set | keys of the tasks in which a host may still change state | a task leaves when all its hosts have ended |
 //! | [`NODES`] | set | names of the nodes | never |
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
 //! | [`node_mark`] | string | likewise, at each primary of a Cluster | likewise |
@@ -73,6 +74,9 @@ pub const SEEN: &str = "anthill:seen";
 pub const EVENTS: &str = "anthill:events";
 /// The tasks, by creation time.
 pub const TASKS: &str = "anthill:tasks";
+/// Keys of the tasks in which a host may still change state. Written only by a store that nodes can
+/// share.
+pub const TASKS_OPEN: &str = "anthill:tasks:open";
 /// Names of the nodes.
 pub const NODES: &str = "anthill:nodes";
 
@@ -236,6 +240,16 @@ pub mod node {
     pub const SEEN: &str = "seen";
     /// Time at which all of the node's hosts were taken over, unix ms; absent while it lives.
     pub const GONE: &str = "gone";
+}
+
+/// Fields of an entry of [`node_inbox`].
+pub mod inbox {
+    /// Key of the task.
+    pub const TASK: &str = "task";
+    /// Hosts, between blanks.
+    pub const HOSTS: &str = "hosts";
+    /// Number of times that it was forwarded.
+    pub const HOPS: &str = "hops";
 }
 
 /// Fields of the hash [`ak`](fn@ak).

@@ -215,6 +215,12 @@ impl Step<'_> {
         self.attach(conn, slot, true);
         self.touch(conn);
         let restarted = self.fleet.introduce(slot, hello, ask.reply);
+        if hello.resumes
+            && self.cx.has_other_nodes()
+            && let Some(host) = self.fleet.id(slot)
+        {
+            self.tasks.note_resumes(&host);
+        }
         // A process that resumes reports on the tasks of its predecessor; any other has forgotten
         // its running work.
         if restarted

@@ -33,6 +33,7 @@ use crate::handlers::outbox::Outbox;
 use crate::handlers::stats::LATENESS_BOUNDS;
 use crate::handlers::survey::Surveys;
 use crate::handlers::tasks::Tasks;
+use crate::handlers::tasks::peers::Peers;
 use crate::handlers::{End, Flow, Input};
 
 /// The core during one step: its parts, and the context of the step.
@@ -88,6 +89,8 @@ impl Step<'_> {
         self.tasks.look_at_commands(judge);
         self.tasks.hurry_dispatches(&mut self.cx, judge);
         self.tasks.hurry_reads(&mut self.cx, judge);
+        let hosts = Directory::new(self.fleet, self.auth);
+        self.tasks.look_at_peers(&mut self.cx, hosts, judge);
         self.hurry_results(judge);
         self.rounds(judge);
         self.resume_if_plenty();
@@ -137,6 +140,7 @@ impl Step<'_> {
         } else {
             None
         };
+        let barred = barred.or_else(|| self.wait_for_tasks(conn, slot, &message));
         let flow = match (barred, message) {
             (Some(flow), _) => flow,
             (None, Message::Heartbeat) => {
@@ -165,6 +169,27 @@ impl Step<'_> {
             self.cx.count(flag);
         }
         flow
+    }
+
+    /// Has a message about a task wait, if its host has just connected beside other nodes: the task
+    /// may be one that another node sent.
+    fn wait_for_tasks(&mut self, conn: ConnId, slot: u32, message: &Message<'_>) -> Option<Flow> {
+        let is_about_task = matches!(
+            message,
+            Message::Progress(_) | Message::Answer(_) | Message::Book(_) | Message::Result(_)
+        );
+        if !is_about_task || !self.cx.has_other_nodes() {
+            return None;
+        }
+        let host = self.fleet.id(slot)?;
+        (self.tasks.is_unsettled(&host)).then(|| self.hold(conn, slot, 0))
+    }
+
+    /// Resumes connections whose hosts' tasks are known by now.
+    pub(super) fn resume_settled(&mut self) {
+        if self.tasks.take_settled() {
+            self.resume_results();
+        }
     }
 
     /// Notes that a connection has sent a valid message. Returns whether it is still open.
@@ -245,6 +270,7 @@ impl Step<'_> {
                 let hosts = Directory::new(self.fleet, self.auth);
                 self.tasks.hold_tasks(&mut self.cx, hosts, held, false);
             }
+            Outcome::Bells(bells) => self.tasks.take_bells(bells),
             Outcome::Ended(hosts) => self.hosts_ended(hosts),
             Outcome::InheritedTasks(held) => {
                 let hosts = Directory::new(self.fleet, self.auth);
@@ -263,6 +289,10 @@ impl Step<'_> {
                     return self.history_read(requester, reading, found);
                 }
                 let hosts = Directory::new(self.fleet, self.auth);
+                if Peers::is_look(ticket) {
+                    self.tasks.look_settled(&mut self.cx, hosts, ticket, found);
+                    return self.resume_settled();
+                }
                 self.tasks.read_settled(&mut self.cx, hosts, ticket, found);
             }
             Outcome::Report { origin, result } => {

@@ -33,6 +33,7 @@ impl Step<'_> {
             Presence::Offline(_) => self.come_online(slot),
             Presence::Inherited => {
                 self.rewrite(slot);
+                self.unsettle(slot);
                 self.send_queued_to(slot);
             }
             Presence::Online if attached.moved => {
@@ -98,7 +99,19 @@ impl Step<'_> {
         if let Some(host) = self.fleet.host(slot) {
             self.outbox.write(&self.cx, slot, host, change);
         }
+        self.unsettle(slot);
         self.send_queued_to(slot);
+    }
+
+    /// Beside other nodes the reports of a host that has connected wait until its claim is settled,
+    /// and the tasks are known that name it.
+    fn unsettle(&mut self, slot: u32) {
+        if self.cx.has_other_nodes()
+            && self.cx.is_store_up()
+            && let Some(host) = self.fleet.id(slot)
+        {
+            self.tasks.unsettle(&host);
+        }
     }
 
     fn send_queued_to(&mut self, slot: u32) {
@@ -200,6 +213,7 @@ impl Step<'_> {
                 self.cx.stats.hosts_moved += 1;
                 self.fleet.hand_over(&mut self.cx, slot);
                 self.tasks.forget_work(&id);
+                self.tasks.handed_over(&id);
                 if let Some(conn) = conn {
                     let text = "another node holds it: its connection ends";
                     self.cx.log(log::Level::Info, "nodes", id, text);

@@ -92,6 +92,7 @@ impl Step<'_> {
         let hosts = Directory::new(self.fleet, self.auth);
         self.tasks.go_on(&mut self.cx, hosts, max);
         self.surveys.step(&mut self.cx, hosts, max);
+        self.resume_settled();
     }
 
     /// Resumes the tasks that the store knows, at its first connection.

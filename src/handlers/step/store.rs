@@ -215,6 +215,7 @@ impl Step<'_> {
             self.fleet.labels_mut().rewrite();
         }
         self.tasks.store_up(&self.cx, lost_data);
+        self.resume_settled();
         if !self.cx.is_store_up() {
             let inherited = self.cx.stats.hosts_inherited;
             let text = format!("up; {inherited} hosts held from before");
@@ -235,6 +236,8 @@ impl Step<'_> {
             true => Nodes::Several,
             false => Nodes::Alone,
         };
+        self.tasks.nodes_changed(&self.cx);
+        self.resume_settled();
     }
 
     /// Handles a store that does not answer.
@@ -246,6 +249,7 @@ impl Step<'_> {
         self.cx.log(log::Level::Warn, "store", "store", text);
         self.tasks.store_away(&mut self.cx);
         self.fail_foreign("the store is unavailable");
+        self.resume_settled();
         self.interrupt_labels();
         *self.cx.store = StoreState::Unavailable(why);
     }
@@ -287,6 +291,7 @@ impl Step<'_> {
             self.fleet.labels_mut().write_claimed(slot);
         }
         let waits = change.filter(|change| change.waits);
+        self.note_claim(slot, &settled);
         match settled {
             Settled::Claimed { moved, keyed, .. } => {
                 self.cx.stats.hosts_taken += u64::from(moved);
@@ -311,6 +316,27 @@ impl Step<'_> {
                 self.lose_claim(slot, false);
             }
         }
+    }
+
+    /// Beside other nodes the tasks of a host that is claimed are looked up.
+    fn note_claim(&mut self, slot: u32, settled: &Settled) {
+        let Some(host) = self.fleet.id(slot) else {
+            return;
+        };
+        match settled {
+            Settled::Claimed { restarted, .. } if self.cx.has_other_nodes() => {
+                self.tasks.claimed(&host, *restarted);
+            }
+            Settled::Claimed { .. } | Settled::Foreign { .. } | Settled::Contested { .. } => {
+                self.tasks.not_claimed(&host);
+            }
+            Settled::Refused(_) => self.tasks.not_claimed(&host),
+            Settled::Renewed { .. }
+            | Settled::Returned { .. }
+            | Settled::Released
+            | Settled::NotOurs => {}
+        }
+        self.resume_settled();
     }
 
     /// Handles a confirmed change: its event is reported, if it has waited.

@@ -18,7 +18,7 @@ use crate::store::op::TaskState;
 use crate::time::{Instant, Span};
 
 use crate::handlers::tasks::sends::Outgoing;
-use crate::handlers::tasks::table::{NEVER, Task, is_at_work};
+use crate::handlers::tasks::table::{NEVER, Pause, Task, is_at_work};
 
 /// Cause of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,12 +56,15 @@ impl Tasks {
             let times = &mut cx.stats.answer_times;
             times.record(&ANSWER_BOUNDS, passed.as_nanos());
         }
-        delivery.held = false;
+        if delivery.pause == Pause::Busy || cause == Cause::Report {
+            delivery.pause = Pause::Nothing;
+        }
         delivery.to_send = false;
         delivery.cut = false;
         delivery.due = NEVER;
         let (recipient, task) = (delivery.recipient, delivery.task);
         self.restores.note_change(task);
+        self.echo(cx, slot);
         if self.table.task(task).is_some_and(Task::is_over) {
             // A report of the only host has its task expire itself.
             let reported = cause == Cause::Report;
@@ -139,11 +142,11 @@ impl Tasks {
         let Some(delivery) = self.table.delivery(slot) else {
             return;
         };
-        let (tries, held, recipient) = (delivery.tries, delivery.held, delivery.recipient);
+        let (tries, pause, recipient) = (delivery.tries, delivery.pause, delivery.recipient);
         if self.waits_for_host(cx, slot, recipient) {
             return;
         }
-        if held {
+        if pause == Pause::Busy {
             self.release_delivery(cx, slot, cx.at.now);
         } else if tries >= cx.rules.tries {
             self.turn_delivery(cx, slot, TaskState::Unanswered, Cause::Ourselves);
@@ -170,7 +173,7 @@ impl Tasks {
         let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
         };
-        delivery.held = true;
+        delivery.pause = Pause::Busy;
         let tries = delivery.tries;
         let next = cx.at.now + self.interval(cx, tries);
         self.arm_delivery(slot, next);
@@ -182,7 +185,7 @@ impl Tasks {
         let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
         };
-        delivery.held = false;
+        delivery.pause = Pause::Nothing;
         let tries = delivery.tries;
         let wait = match tries >= cx.rules.tries {
             true => self.interval(cx, tries),
@@ -218,7 +221,11 @@ impl Tasks {
         };
         let all: Vec<u32> = recipient.deliveries.iter().map(|pair| pair.1).collect();
         for slot in all {
-            if self.table.delivery(slot).is_some_and(|d| d.held) {
+            if self
+                .table
+                .delivery(slot)
+                .is_some_and(|d| d.pause == Pause::Busy)
+            {
                 self.release_delivery(cx, slot, from);
             }
         }
@@ -248,7 +255,7 @@ impl Tasks {
         let Some(delivery) = self.table.delivery_mut(slot) else {
             return;
         };
-        delivery.held = false;
+        delivery.pause = Pause::Nothing;
         if !std::mem::replace(&mut delivery.to_send, true) {
             self.sends.push_back(Outgoing::Delivery(slot));
         }

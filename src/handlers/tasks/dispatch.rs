@@ -57,6 +57,13 @@ pub(crate) struct CheckedTask {
     deadline: Instant,
 }
 
+impl CheckedTask {
+    /// Deadline of its requester.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
 /// A task that is stored, on its way into the tables.
 #[derive(Debug)]
 pub(crate) struct Entering {
@@ -115,6 +122,7 @@ impl Dispatches {
                 queue: pending.queue,
                 commands: pending.commands.clone(),
                 hosts: pending.named.hosts.clone(),
+                rings: pending.named.rings.clone().into_iter().collect(),
                 stamp: pending.stamp,
             })));
         }
@@ -352,8 +360,14 @@ impl Tasks {
                 break;
             };
             let state = named.hosts[place as usize].1;
+            let is_away = named.is_elsewhere(&host);
             let delivery = self.table.enter(*task, host, state, false);
-            self.begin_delivery(cx, hosts, delivery, Begin::First);
+            if is_away && self.is_elsewhere(hosts, delivery) {
+                self.find_again(cx);
+                self.leave_to_others(delivery);
+            } else {
+                self.begin_delivery(cx, hosts, delivery, Begin::First);
+            }
         }
         named.places.is_empty()
     }
@@ -370,6 +384,10 @@ impl Tasks {
             return;
         };
         let (state, recipient) = (delivery.state, delivery.recipient);
+        if begin == Begin::Again && cx.has_other_nodes() && self.is_elsewhere(hosts, slot) {
+            self.find_again(cx);
+            return self.leave_to_others(slot);
+        }
         match state {
             TaskState::Sent
                 if begin == Begin::Again && self.waits_for_host(cx, slot, recipient) => {}

@@ -72,7 +72,7 @@ impl Tasks {
     /// Commands of a task in the table.
     fn commands_of(&self, key: &TaskKey) -> Option<Vec<(String, f64)>> {
         let task = self.table.task(self.table.find(key)?)?;
-        (!task.is_partial()).then(|| task.commands.clone())
+        task.is_whole().then(|| task.commands.clone())
     }
 
     /// Chooses the command, and asks for the first hosts.

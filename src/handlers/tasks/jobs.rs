@@ -23,6 +23,8 @@ use crate::handlers::request::Response;
 use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
 use crate::handlers::tasks::lifetime::Expiring;
+use crate::handlers::tasks::locate::needs_locating;
+use crate::handlers::tasks::peers::{Merging, Rounding};
 use crate::handlers::tasks::resolve::{Listing, answer_listing};
 use crate::handlers::tasks::restore::Restoring;
 use crate::handlers::tasks::resume::{Holding, Resuming};
@@ -48,6 +50,10 @@ pub(crate) enum Job {
     Resuming(Box<Resuming>),
     /// The hosts of a task that the store has lost are listed.
     Restoring(Box<Restoring>),
+    /// What the store says of some hosts of a task goes into the tables.
+    Merging(Box<Merging>),
+    /// Hosts and tasks that are to be looked up in the store are collected.
+    Rounding(Box<Rounding>),
 }
 
 /// The jobs in progress, the next first.
@@ -99,6 +105,8 @@ pub(crate) struct Named {
     pub(crate) sent: usize,
     /// Number of hosts that are queued for.
     pub(crate) queued: usize,
+    /// Hosts that other nodes hold, by node.
+    pub(crate) rings: BTreeMap<String, Vec<HostId>>,
 }
 
 impl Jobs {
@@ -115,7 +123,7 @@ impl Jobs {
     /// Returns whether stored tasks are still to be entered or resumed.
     pub(super) fn is_resuming(&self) -> bool {
         let mut line = self.line.iter();
-        line.any(|job| matches!(job, Job::Holding(_) | Job::Resuming(_)))
+        line.any(|job| matches!(job, Job::Holding(_) | Job::Resuming(_) | Job::Merging(_)))
     }
 
     /// Returns whether hosts of a task are still to expire.
@@ -136,6 +144,8 @@ impl Jobs {
             | Job::Holding(_)
             | Job::Listing(_)
             | Job::Restoring(_)
+            | Job::Merging(_)
+            | Job::Rounding(_)
             | Job::Resuming(_) => 0,
         });
         self.line.is_empty()
@@ -147,6 +157,7 @@ impl Jobs {
 impl Tasks {
     /// Ends all jobs: work that has not been passed on to the store or to a host is dropped.
     pub(crate) fn refuse_jobs(&mut self, cx: &mut Ctx<'_>) {
+        self.refuse_locating(cx, "the server is stopping");
         let line = std::mem::take(&mut self.jobs.line);
         for job in line {
             let requester = match &job {
@@ -157,6 +168,7 @@ impl Tasks {
                 Job::Expiring(_) | Job::Holding(_) | Job::Resuming(_) | Job::Restoring(_) => {
                     continue;
                 }
+                Job::Merging(_) | Job::Rounding(_) => continue,
                 Job::Entering(_) => {
                     self.jobs.line.push_back(job);
                     continue;
@@ -261,6 +273,8 @@ impl Tasks {
             Job::Holding(holding) => (0, Ok(self.hold_some(holding, max))),
             Job::Resuming(resuming) => (0, Ok(self.resume_some(cx, hosts, resuming, max))),
             Job::Restoring(restoring) => (0, Ok(self.list_some(restoring, max))),
+            Job::Merging(merging) => (0, Ok(self.merge_some(cx, hosts, merging, max))),
+            Job::Rounding(rounding) => (0, Ok(self.round_some(hosts, rounding, max))),
             Job::Showing(showing) => (showing.requester, self.show_some(showing, max)),
             Job::Listing(listing) => (
                 listing.requester,
@@ -285,7 +299,8 @@ impl Tasks {
             Job::Entering(entering) => self.entered(cx, *entering),
             Job::Expiring(expiring) => self.expired(cx, &expiring),
             Job::Holding(holding) => self.held(cx, hosts, &holding),
-            Job::Resuming(_) => {}
+            Job::Resuming(_) | Job::Rounding(_) => {}
+            Job::Merging(merging) => self.merged(cx, *merging),
             Job::Restoring(restoring) => self.listed(*restoring),
             Job::Commanding(commanding) => self.commanded(cx, *commanding),
             Job::Listing(listing) => answer_listing(cx, *listing),
@@ -354,8 +369,16 @@ impl Tasks {
             requester,
             purpose,
             named,
+            names,
             ..
         } = naming;
+        let everyone = matches!(names, Names::Online(_));
+        let purpose = match purpose {
+            Purpose::Task(task) if needs_locating(cx, &named, everyone) => {
+                return self.locate(cx, requester, task, named, everyone);
+            }
+            purpose => purpose,
+        };
         if named.hosts.is_empty() {
             return cx.respond(requester, wrong("no host is online".to_owned()).into());
         }
@@ -378,6 +401,49 @@ fn too_many() -> Refusal {
 }
 
 impl Named {
+    /// One more host that another node holds.
+    pub(super) fn add_elsewhere(&mut self, host: HostId, node: &str) {
+        let count = self.hosts.len();
+        self.add(host.clone(), |_| (TaskState::Sent, false));
+        if self.hosts.len() > count {
+            self.ring(node, host);
+        }
+    }
+
+    /// The host in this place, which is offline here, is held by another node.
+    pub(super) fn found_elsewhere(&mut self, place: usize, node: &str) {
+        let hosts = Arc::make_mut(&mut self.hosts);
+        let Some((host, state)) = hosts.get_mut(place) else {
+            return;
+        };
+        self.queued -= usize::from(*state == TaskState::Queued);
+        self.sent += usize::from(*state != TaskState::Sent);
+        *state = TaskState::Sent;
+        let host = host.clone();
+        self.unknown.retain(|unknown| *unknown != host);
+        self.ring(node, host);
+    }
+
+    /// Returns whether a host was found at another node, once the rings are sorted.
+    pub(super) fn is_elsewhere(&self, host: &HostId) -> bool {
+        let mut rings = self.rings.values();
+        rings.any(|hosts| hosts.binary_search(host).is_ok())
+    }
+
+    /// All hosts have been found: sorts the rings.
+    pub(super) fn sort_rings(&mut self) {
+        self.rings.values_mut().for_each(|hosts| hosts.sort());
+    }
+
+    fn ring(&mut self, node: &str, host: HostId) {
+        match self.rings.get_mut(node) {
+            Some(hosts) => hosts.push(host),
+            None => {
+                self.rings.insert(node.to_owned(), vec![host]);
+            }
+        }
+    }
+
     /// Adds a host once; `look` finds its state, and whether it is unknown.
     fn add(&mut self, host: HostId, look: impl FnOnce(&HostId) -> (TaskState, bool)) {
         let std::collections::btree_map::Entry::Vacant(place) = self.places.entry(host) else {

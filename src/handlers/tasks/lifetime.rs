@@ -161,7 +161,12 @@ impl Tasks {
     }
 
     fn expire_delivery(&mut self, cx: &mut Ctx<'_>, slot: u32) {
-        let state = self.table.delivery(slot).map(|delivery| delivery.state);
+        let delivery = self.table.delivery(slot);
+        let task = delivery.and_then(|delivery| self.table.task(delivery.task));
+        if task.is_none_or(|task| task.keeper.is_some()) {
+            return;
+        }
+        let state = delivery.map(|delivery| delivery.state);
         if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {
             self.turn_delivery(cx, slot, TaskState::Expired, Cause::Ourselves);
         }

@@ -7,7 +7,9 @@ pub(crate) mod dispatch;
 pub(crate) mod groups;
 pub(crate) mod jobs;
 pub(crate) mod lifetime;
+pub(crate) mod locate;
 pub(crate) mod payloads;
+pub(crate) mod peers;
 pub(crate) mod reads;
 pub(crate) mod reports;
 pub(crate) mod resolve;
@@ -36,6 +38,7 @@ use self::dispatch::Dispatches;
 use self::jobs::Jobs;
 use self::lifetime::Early;
 use self::payloads::Payloads;
+use self::peers::Peers;
 use self::reads::Reads;
 use self::restore::Restores;
 use self::sends::Outgoing;
@@ -63,6 +66,7 @@ pub(crate) struct Tasks {
     commands: Commands,
     reads: Reads,
     work: Work,
+    peers: Peers,
 }
 
 impl Tasks {
@@ -83,6 +87,7 @@ impl Tasks {
             commands: Commands::default(),
             reads: Reads::default(),
             work: Work::default(),
+            peers: Peers::default(),
         }
     }
 
@@ -102,6 +107,7 @@ impl Tasks {
             || self.has_states()
             || self.restores.has_ops()
             || self.reads.has_ops()
+            || self.peers.has_ops()
     }
 
     /// Returns whether nothing is left to be written.
@@ -131,6 +137,7 @@ impl Tasks {
             self.dispatches.deadline(),
             self.reads.deadline(),
             self.payloads.deadline(),
+            self.peers.deadline(),
         ];
         soonest.into_iter().flatten().min()
     }
@@ -153,6 +160,7 @@ impl Tasks {
         self.take_restores(max, ops);
         self.take_states(now, max, ops);
         self.reads.take_ops(max, ops);
+        self.peers.take_ops(max, ops);
     }
 
     /// The store has written states of tasks.
@@ -170,6 +178,7 @@ impl Tasks {
         let session = cx.stats.store_sessions;
         self.states.interrupt(session - 1, cx.at.now);
         self.states.walk();
+        self.peers.begin(cx);
         // At the first store connection the tables equal the store's content.
         self.restores.begin(lost_data && session > 1, session);
     }
@@ -180,6 +189,7 @@ impl Tasks {
         self.restores.interrupt();
         self.undo_dispatches(cx);
         self.forget_reads(cx);
+        self.forget_looks(cx);
     }
 
     /// Forgets a connection that has ended. Returns whether the room of its result is free.
@@ -191,6 +201,7 @@ impl Tasks {
     /// Forgets the work of a host that has gone offline.
     pub(crate) fn forget_work(&mut self, host: &HostId) {
         self.work.forget(host);
+        self.peers.settle(host);
     }
 
     /// Drops work without a message for too long.

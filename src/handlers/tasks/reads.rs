@@ -127,7 +127,7 @@ impl Tasks {
     fn whole_tasks(&self, below: u64) -> impl Iterator<Item = &Task> {
         let slots = self.table.newest_first(below);
         let tasks = slots.filter_map(|slot| self.table.task(slot));
-        tasks.filter(|task| !task.is_partial())
+        tasks.filter(|task| task.is_whole())
     }
 
     pub(crate) fn list_tasks(&self, cursor: u64, limit: usize) -> Response {
@@ -160,7 +160,7 @@ impl Tasks {
             return cx.respond(requester, unknown("no such task"));
         };
         let task = self.table.find(&key).and_then(|slot| self.table.task(slot));
-        let Some(task) = task.filter(|task| !task.is_partial()) else {
+        let Some(task) = task.filter(|task| task.is_whole()) else {
             // One that has ended long ago, another node's, or one that still misses hosts here: the store may have it.
             let question = Question::Whole { key: key.clone() };
             let reading = Reading::Stored { key, cursor, limit };
@@ -374,6 +374,10 @@ impl Tasks {
                 | Found::Output(_)
                 | Found::Results(_)
                 | Found::Transitions(_)
+                | Found::Part(_)
+                | Found::Open(_)
+                | Found::Holders(_)
+                | Found::Others(_)
                 | Found::FleetHistory(_)
                 | Found::Nodes(_)
                 | Found::Hosts(_)

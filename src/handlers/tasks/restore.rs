@@ -142,7 +142,9 @@ impl Tasks {
                 return;
             }
             self.restores.cursor = Some(number + 1);
-            let Some(task) = self.table.task(slot).filter(|task| may_go_on(task)) else {
+            let task = self.table.task(slot);
+            let task = task.filter(|task| may_go_on(task) && task.keeper.is_none());
+            let Some(task) = task else {
                 continue;
             };
             if task.deliveries.len() > HOSTS_PER_STEP_MAX {
@@ -268,6 +270,7 @@ fn restore_op(task: &Task, hosts: Hosts) -> Op {
         queue: task.queue,
         commands: task.commands.clone(),
         hosts: hosts.into(),
+        rings: Vec::new(),
         // Never stored.
         stamp: Stamp {
             at: task.created,

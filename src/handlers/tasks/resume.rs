@@ -69,7 +69,10 @@ impl Tasks {
                 hosts: named,
                 expires,
             } = found;
-            if self.table.find(&key).is_some() {
+            if let Some(slot) = self.table.find(&key) {
+                if resumes {
+                    self.promote(cx, hosts, slot, named, expires);
+                }
                 continue;
             }
             let room = Room::of(&commands, named.len());
@@ -120,6 +123,7 @@ impl Tasks {
             self.table.write_over(holding.task, next);
         }
         if holding.resumes {
+            self.peers.look_soon(cx.at.now);
             self.begin_resuming(cx, hosts, vec![(holding.task, number)]);
         }
     }

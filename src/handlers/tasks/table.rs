@@ -58,6 +58,8 @@ pub(crate) struct Task {
     pub(super) aged: bool,
     /// Its keys have a time to live, or will get one.
     pub(super) expires: bool,
+    /// Another node that keeps the task. Here are only the hosts that this node has held.
+    pub(super) keeper: Option<Box<str>>,
     /// Time of the next check for its end.
     look: Instant,
     counts: [u32; TaskState::ALL.len()],
@@ -85,10 +87,11 @@ impl Task {
         }
     }
 
-    /// Returns whether no host can change any more. From then on its keys have a time to live.
+    /// Returns whether no host can change any more. From then on its keys have a time to live. Only
+    /// the node that keeps the task knows.
     pub(super) fn is_over(&self) -> bool {
         let mut counts = self.counts();
-        !self.is_partial()
+        self.is_whole()
             && counts
                 .all(|(state, _)| state.is_settled() || (self.aged && state == TaskState::NoBook))
     }
@@ -114,6 +117,11 @@ impl Task {
         self.dirty.split_off(rest)
     }
 
+    /// Returns whether all its hosts are here.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.is_partial() && self.keeper.is_none()
+    }
+
     /// Returns whether hosts of it are still to be entered.
     pub(super) fn is_partial(&self) -> bool {
         self.left > 0
@@ -136,8 +144,8 @@ pub(crate) struct Delivery {
     pub(super) unlisted: u8,
     /// It is in the send queue.
     pub(super) to_send: bool,
-    /// Its tries are paused until the host has finished other work.
-    pub(super) held: bool,
+    /// Reason for which its tries are paused.
+    pub(super) pause: Pause,
     /// Its next copy is sent even to a busy host.
     pub(super) at_once: bool,
     /// The host has reconnected since its last message about it.
@@ -150,7 +158,24 @@ pub(crate) struct Delivery {
     pub(super) armed: Instant,
 }
 
+/// Reason for which the tries of a delivery are paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// They are not.
+    Nothing,
+    /// The host has to finish other work first.
+    Busy,
+    /// Another node holds the host, or is to be found: that node sends the task to it and writes
+    /// its state.
+    Away,
+}
+
 impl Delivery {
+    /// Returns whether another node holds the host, or may hold it.
+    pub(super) fn is_away(&self) -> bool {
+        self.pause == Pause::Away
+    }
+
     /// Notes a send at `at`.
     pub(super) fn note_sent(&mut self, at: Instant) {
         if self.first_sent == 0 {
@@ -415,6 +440,7 @@ impl TaskTable {
             going: None,
             aged: false,
             expires: false,
+            keeper: None,
             counts: [0; TaskState::ALL.len()],
             bytes,
         }) as u32;
@@ -442,6 +468,47 @@ impl TaskTable {
         slot
     }
 
+    /// Adds a host to a task that has all its hosts, or a part of them, and returns its delivery.
+    pub(super) fn add(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) -> u32 {
+        let place = task as usize;
+        let (was_open, before) = (self.tasks[place].is_open(), self.tasks[place].queued());
+        let slot = self.insert_delivery(task, host, state, failed);
+        let after = self.tasks[place].queued();
+        self.queued = self.queued.without(before).and(after);
+        match (was_open, self.tasks[place].is_open()) {
+            (true, false) => self.tasks_open -= 1,
+            (false, true) => self.tasks_open += 1,
+            _ => {}
+        }
+        slot
+    }
+
+    /// Makes a task with some hosts one that this node keeps. It counts as incomplete until
+    /// [`complete`](Self::complete).
+    pub(super) fn promote(&mut self, slot: u32) {
+        let Some(task) = self.tasks.get_mut(slot as usize) else {
+            return;
+        };
+        let before = task.queued();
+        self.tasks_open += usize::from(!task.is_open());
+        task.keeper = None;
+        task.left += 1;
+        self.left += 1;
+        self.queued = self.queued.without(before).and(task.queued());
+    }
+
+    /// All hosts of a promoted task are there.
+    pub(super) fn complete(&mut self, slot: u32) {
+        let Some(task) = self.tasks.get_mut(slot as usize) else {
+            return;
+        };
+        let before = task.queued();
+        task.left -= 1;
+        self.left -= 1;
+        self.queued = self.queued.without(before).and(task.queued());
+        self.tasks_open -= usize::from(!task.is_open());
+    }
+
     fn insert_delivery(&mut self, task: u32, host: HostId, state: TaskState, failed: bool) -> u32 {
         let recipients = &mut self.recipients;
         let recipient = *self.names.get_or_insert_with(host.clone(), || {
@@ -461,7 +528,7 @@ impl TaskTable {
             failed,
             unlisted: 0,
             to_send: false,
-            held: false,
+            pause: Pause::Nothing,
             at_once: false,
             cut: false,
             dirty: false,
@@ -478,7 +545,8 @@ impl TaskTable {
 
     /// Evicts a task. Its keys in the store expire, even if a host of it could still change.
     fn let_go(&mut self, slot: u32) {
-        let is_unwritten = self.task(slot).is_some_and(|task| !task.expires);
+        let task = self.task(slot);
+        let is_unwritten = task.is_some_and(|task| !task.expires && task.keeper.is_none());
         self.take_out(slot, is_unwritten);
     }
 
@@ -565,15 +633,19 @@ impl TaskTable {
         last: bool,
     ) -> Option<TaskStates> {
         let task = self.tasks.get(slot as usize)?;
+        let over = task.is_over() || task.going.is_some();
         let state = |delivery: &u32| {
             let delivery = self.deliveries.get(*delivery as usize)?;
+            if delivery.is_away() && !over {
+                return None;
+            }
             let host = self.recipients.get(delivery.recipient as usize)?;
             Some((host.id.clone(), delivery.state))
         };
         Some(TaskStates {
             key: task.key.clone(),
             states: deliveries.iter().filter_map(state).collect(),
-            over: task.is_over() || task.going.is_some(),
+            over,
             last,
         })
     }

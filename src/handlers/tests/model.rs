@@ -151,7 +151,7 @@ impl Model {
                 })
             }
             Op::Outside(op) => panic!("the core knows no {op:?}"),
-            Op::History(_) => None,
+            Op::History(_) | Op::Ring(_) | Op::Rung(_) => None,
             Op::TaskStates(op) => {
                 self.renewed += usize::from(op.over && op.last);
                 for (host, state) in &op.states {
@@ -263,6 +263,10 @@ impl Model {
             }
             Question::Nodes => Found::Nodes(Vec::new()),
             Question::Hosts { .. } | Question::Scan(_) => Found::Nothing(String::new()),
+            Question::Part { .. }
+            | Question::Open { .. }
+            | Question::Holders { .. }
+            | Question::Others { .. } => Found::Nothing("one node".to_owned()),
             Question::FleetHistory { .. } => Found::FleetHistory(Box::default()),
             Question::Output {
                 code,

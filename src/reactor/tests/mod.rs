@@ -214,6 +214,7 @@ fn settled(op: Op) -> Option<Outcome> {
             return None;
         }
         Op::Notice(_) | Op::Outside(_) | Op::Forget(_) | Op::History(_) => return None,
+        Op::Ring(_) | Op::Rung(_) => return None,
     })
 }
 

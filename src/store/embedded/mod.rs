@@ -262,6 +262,8 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Op) -> Result<(), Fa
             events::check(space)?;
             events::append(space, context, &StreamEvent::notice(op))
         }
+        // There is no other node.
+        Op::Ring(_) | Op::Rung(_) => Ok(()),
         Op::Online(_) | Op::Offline(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => Ok(()),
     }
 }

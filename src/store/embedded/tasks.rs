@@ -255,6 +255,11 @@ pub(super) fn states(
     Ok(())
 }
 
+/// The answer to a question about other nodes.
+fn unshared() -> Result<Found, Fault> {
+    Ok(Found::Nothing("this store is that of one node".to_owned()))
+}
+
 /// The answer to a question.
 pub(super) fn read(
     space: &Space<'_>,
@@ -292,6 +297,8 @@ pub(super) fn read(
             let all = hosts.map(|host| super::presence::transitions_of(space, host));
             Ok(Found::Transitions(all.collect::<Result<_, _>>()?))
         }
+        Question::Part { .. } | Question::Open { .. } => unshared(),
+        Question::Holders { .. } | Question::Others { .. } => unshared(),
         Question::FleetHistory { from } => {
             let mut history = FleetHistory::default();
             for (field, text) in space.hash_all(schema::HISTORY)? {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FleetHistory, HostRecord, HostScan, NodeFacts, Origin, ScanPlace, Stamp, Transition};
+use super::{
+    FleetHistory, Holders, HostRecord, HostScan, NodeFacts, Origin, OthersCursor, OthersPage,
+    ScanPlace, Stamp, TaskPart, Transition,
+};
 use crate::ids::{HostId, TaskKey};
 use crate::time::UnixMs;
 
@@ -82,6 +85,9 @@ pub struct Dispatch {
     /// Every named host, with its state: at first `sent`, `queued` or `offline`. Shared with the
     /// core.
     pub hosts: Arc<Vec<(HostId, TaskState)>>,
+    /// Hosts that other nodes hold, by node: these are rung when the task is stored.
+    #[serde(default)]
+    pub rings: Vec<(String, Vec<HostId>)>,
     /// For the event.
     pub stamp: Stamp,
 }
@@ -132,6 +138,30 @@ pub enum Question {
         /// The hosts.
         hosts: Vec<HostId>,
     },
+    /// Some hosts of a task, of any node.
+    Part {
+        /// The task's key.
+        key: TaskKey,
+        /// The hosts.
+        hosts: Vec<HostId>,
+        /// The node that holds each of them is asked for, too.
+        with_holders: bool,
+    },
+    /// Open tasks that name any of these hosts.
+    Open {
+        /// The hosts.
+        hosts: Vec<HostId>,
+    },
+    /// The nodes that hold these hosts.
+    Holders {
+        /// The hosts.
+        hosts: Vec<HostId>,
+    },
+    /// A page of the hosts of other nodes.
+    Others {
+        /// Its position; `None` is the beginning.
+        cursor: Option<OthersCursor>,
+    },
     /// Counts of hosts online, from this hour on, counted from 1970; and the runs.
     FleetHistory {
         /// The first hour.
@@ -170,6 +200,15 @@ pub enum Found {
     Results(Vec<Option<FoundResult>>),
     /// To `Question::Transitions`, in the order of the hosts.
     Transitions(Vec<Vec<Transition>>),
+    /// To `Question::Part`: the task, if there is one.
+    Part(Option<Box<TaskPart>>),
+    /// To `Question::Open`: each task, and those of the hosts that it names and that have not
+    /// ended there.
+    Open(Vec<(TaskKey, Vec<HostId>)>),
+    /// To `Question::Holders`.
+    Holders(Box<Holders>),
+    /// To `Question::Others`.
+    Others(Box<OthersPage>),
     /// To `Question::FleetHistory`.
     FleetHistory(Box<FleetHistory>),
     /// To `Question::Nodes`, by name.

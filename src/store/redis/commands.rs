@@ -63,7 +63,8 @@ mod tests {
     use super::ON_A_KEY;
     use crate::store::redis::scripts::Script;
 
-    /// Commands without a key.
+    /// Commands without a key, and those that are sent only beside other nodes. A user without the
+    /// latter has a store all the same.
     const OTHERS: &[&str] = &[
         "asking",
         "cluster|slots",
@@ -73,6 +74,8 @@ mod tests {
         "script|load",
         "select",
         "wait",
+        "xdel",
+        "xrange",
     ];
 
     fn words() -> BTreeSet<String> {

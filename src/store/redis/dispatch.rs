@@ -13,6 +13,8 @@ use redis::Cmd;
 
 use super::Context;
 use super::errors::Fault;
+use super::facts::close;
+use super::inbox::ring_commands;
 use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Replies, Step};
@@ -189,6 +191,7 @@ impl<'a> Dispatch<'a> {
         let op = self.op;
         // Repeated, since a node that gave up the key may have removed the entry.
         step.one(0, self.enter());
+        step.one(0, cmd!("SADD", schema::TASKS_OPEN, op.key.as_str()));
         for hosts in op.hosts.chunks(REDIS_MEMBERS_MAX) {
             let mut states = Script::Begin.on(&schema::task_hosts(&op.key));
             for (host, state) in hosts {
@@ -227,11 +230,18 @@ impl<'a> Dispatch<'a> {
                 false => self.context.append(&StreamEvent::dispatch(op)),
             },
         );
+        if !self.again {
+            for (node, hosts) in &op.rings {
+                let rings = ring_commands(node, &op.key, hosts, 0);
+                rings.for_each(|ring| step.one(0, ring));
+            }
+        }
         // No host will change state, so the expiry begins now.
         if op.hosts.iter().all(|(_, state)| state.is_settled()) {
             for name in schema::of_whole_task(&op.key) {
                 step.one(0, self.context.expire(&name));
             }
+            step.one(0, close(&op.key));
         }
     }
 
@@ -245,6 +255,9 @@ impl<'a> Dispatch<'a> {
         if reach.claim {
             let mut unclaim = Script::Unclaim.on(&schema::task(key));
             step.one(1, unclaim.arg(&self.claim).take());
+        }
+        if reach.claim {
+            step.one(2, close(key));
         }
         // At least one command, and the entry last: a start finds the rest by it.
         let last = if reach.entry { "ZREM" } else { "ZSCORE" };

@@ -99,7 +99,13 @@ pub(super) fn states(context: &Context, op: &TaskStates, step: &mut Step) {
         for name in schema::of_whole_task(&op.key) {
             step.one(2, context.expire(&name));
         }
+        step.one(2, close(&op.key));
     }
+}
+
+/// The command that takes a task out of the open ones.
+pub(super) fn close(key: &TaskKey) -> redis::Cmd {
+    cmd!("SREM", schema::TASKS_OPEN, key.as_str())
 }
 
 /// The command that sets these states, of hosts that the task names and that are not beyond them.

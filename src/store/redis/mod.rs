@@ -30,6 +30,7 @@ mod dispatch;
 mod errors;
 mod facts;
 mod hosts;
+mod inbox;
 mod lease;
 mod link;
 mod load;
@@ -276,7 +277,9 @@ fn begin<'a>(
         Op::History(op) => Box::new(move |step: &mut Step| counts(context, op, step)),
         Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),
         Op::Restore(op) => Box::new(dispatch::Dispatch::again(context, op)),
-        Op::Read(op) => results::read(op),
+        Op::Ring(op) => Box::new(move |step: &mut Step| inbox::ring(op, step)),
+        Op::Rung(ids) => Box::new(move |step: &mut Step| inbox::rung(context, ids, step)),
+        Op::Read(op) => results::read(context, op),
     }
 }
 
@@ -366,6 +369,10 @@ impl Backend for RedisStore {
         found: &mut Vec<HeldTask>,
     ) -> Result<(), StoreError> {
         self.with_link(|link, context| nodes::tasks(link, context, node, now, cursor, found))
+    }
+
+    fn read_inbox(&mut self, after: Option<&str>, max: usize) -> Result<Vec<op::Bell>, StoreError> {
+        self.with_link(|link, context| inbox::read(link, context, after, max))
     }
 
     fn settle(&mut self, dispatch: &op::Dispatch, finish: bool) -> Result<Stored, StoreError> {

@@ -230,7 +230,10 @@ pub(super) fn tasks(
         let info = schema::node_info(node);
         let gone = cmd!("HSETNX", info, schema::node::GONE, now.0);
         let heir = cmd!("DEL", schema::node_heir(node));
-        query(link, [gone, heir], |_| Ok(()))?;
+        // What it was rung for is in the states of the tasks, which the keepers and the new holders
+        // of the hosts read.
+        let inbox = cmd!("DEL", schema::node_inbox(node));
+        query(link, [gone, inbox, heir], |_| Ok(()))?;
     }
     Ok(())
 }

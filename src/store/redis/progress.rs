@@ -23,7 +23,7 @@ use redis::Cmd;
 use super::Context;
 use super::cache::{Known, ProgressCache};
 use super::errors::Fault;
-use super::facts::set_states;
+use super::facts::{close, set_states};
 use super::run::{Job, StepResult};
 use super::scripts::Script;
 use super::step::{Replies, Step};
@@ -31,7 +31,7 @@ use crate::codec::message::Phase;
 use crate::ids::HostId;
 use crate::limits::{COMPLETE_BYTES_MAX, COMPLETE_COMMANDS_MAX, LUA_WORDS_MAX, STRAY_WINDOW_S};
 use crate::store::events::StreamEvent;
-use crate::store::op::{self, TaskState};
+use crate::store::op::{self, Lifetime, TaskState};
 use crate::store::progress::{After, Before, merge};
 use crate::store::records::is_final;
 use crate::store::schema;
@@ -50,6 +50,8 @@ pub(super) struct Progress<'a> {
     has_book: bool,
     /// For a host that has no part in the task: whether the task is stored.
     stray: Option<bool>,
+    /// The stored task names the host.
+    is_named: bool,
     /// Content of the keys that have been read.
     known: Before,
     /// The host's state in the task was not a final one.
@@ -97,6 +99,7 @@ impl<'a> Progress<'a> {
             room: COMPLETE_COMMANDS_MAX,
             has_book: false,
             stray: None,
+            is_named: false,
             known: Before::default(),
             is_open: false,
         };
@@ -226,6 +229,7 @@ impl<'a> Progress<'a> {
         if self.op.unknown && state.is_none() {
             self.stray = Some(replies.int()? == 1);
         }
+        self.is_named = state.is_some();
         let state = state.as_deref().and_then(TaskState::parse);
         self.is_open = !state.is_some_and(is_final);
         let after = self.merged();
@@ -239,7 +243,8 @@ impl<'a> Progress<'a> {
             Some(ProgressStep::Complete)
         } else {
             // A repeated end still renews the expiry.
-            let is_new = self.op.state.is_some() && self.op.state != state;
+            let says = self.state();
+            let is_new = says.is_some() && says != state;
             (is_new || after.done).then_some(ProgressStep::Renew)
         })
     }
@@ -325,14 +330,29 @@ impl<'a> Progress<'a> {
         let stray = self.stray.filter(|_| !(done && self.has_book));
         if let Some(has_task) = stray {
             self.expire_stray(has_task, step);
-        } else if op.expires(done) {
+        } else if op.expires(done) && !self.is_adopted() {
             for name in schema::of_task(&op.key, &op.host) {
                 step.one(1, self.context.expire(&name));
             }
+            if op.lifetime == Lifetime::Over {
+                step.one(1, close(&op.key));
+            }
         }
-        if let Some(state) = op.state {
+        if let Some(state) = self.state() {
             step.one(2, set_states(&op.key, &[(op.host.clone(), state)]));
         }
+    }
+
+    /// New state of the host. Of a task that only another node knows, that of the report.
+    fn state(&self) -> Option<TaskState> {
+        let adopted = self.op.told.filter(|_| self.is_adopted());
+        self.op.state.or(adopted)
+    }
+
+    /// Returns whether another node has the task in its tables: the store has it, and it names the
+    /// host.
+    fn is_adopted(&self) -> bool {
+        self.op.unknown && self.is_named
     }
 
     /// Lets the keys of a task that was never stored here expire: as late as other ended tasks if a

@@ -2,7 +2,9 @@
 
 use redis::Value;
 
+use super::Context;
 use super::errors::Fault;
+use super::inbox::{HoldersOf, Open, Others, Part};
 use super::progress::{hget, lrange};
 use super::run::{Job, StepResult};
 use super::scripts::Script;
@@ -20,7 +22,7 @@ fn found(ticket: u64, found: Found) -> StepResult {
 }
 
 /// The job of a question.
-pub(super) fn read(op: &Read) -> Box<dyn Job + '_> {
+pub(super) fn read<'a>(context: &'a Context, op: &'a Read) -> Box<dyn Job + 'a> {
     let ticket = op.ticket;
     match &op.question {
         Question::Task { key, hosts } => {
@@ -39,6 +41,14 @@ pub(super) fn read(op: &Read) -> Box<dyn Job + '_> {
             hosts,
         }),
         Question::Transitions { hosts } => Box::new(Transitions { ticket, hosts }),
+        Question::Part {
+            key,
+            hosts,
+            with_holders,
+        } => Box::new(Part::new(ticket, key, hosts, *with_holders)),
+        Question::Open { hosts } => Box::new(Open::new(ticket, hosts)),
+        Question::Holders { hosts } => Box::new(HoldersOf::new(context, ticket, hosts)),
+        Question::Others { cursor } => Box::new(Others::new(context, ticket, cursor.as_ref())),
         Question::FleetHistory { from } => Box::new(Fleet {
             ticket,
             from: *from,

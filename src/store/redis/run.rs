@@ -263,8 +263,8 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             Op::Restore(op) => behind_task(&mut last, &op.key, &op.hosts, floor),
             // A device with the name of a host follows that host, which is harmless.
             Op::Outside(op) => behind(&mut last, op.place.as_str(), floor),
-            // Rows follow each other.
-            Op::History(_) => {
+            // Rows follow each other. A bell comes after all that it may be about.
+            Op::History(_) | Op::Ring(_) | Op::Rung(_) => {
                 floor = waves.len();
                 floor
             }
@@ -279,6 +279,16 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                 | Question::Hosts { hosts } => {
                     behind_all(&last, hosts.iter().map(|host| host.as_str()), floor)
                 }
+                Question::Part { key, hosts, .. } => {
+                    let names = hosts.iter().map(|host| host.as_str());
+                    let task = after(&written, key.as_str(), floor);
+                    behind_all(&last, names, task)
+                }
+                Question::Open { .. } => {
+                    floor = waves.len();
+                    floor
+                }
+                Question::Holders { .. } | Question::Others { .. } => floor,
                 Question::FleetHistory { .. } | Question::Nodes | Question::Scan(_) => floor,
             },
         };
@@ -401,6 +411,7 @@ mod tests {
                 queue: false,
                 commands: Vec::new(),
                 hosts: Vec::new().into(),
+                rings: Vec::new(),
                 stamp: STAMP,
             }))
         };

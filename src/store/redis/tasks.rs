@@ -6,6 +6,7 @@ use redis::{Cmd, Value};
 use super::Context;
 use super::connection::Commands;
 use super::errors::Fault;
+use super::facts::close;
 use super::link::Link;
 use super::load::{lenient, query, scan};
 use super::scripts::Script;
@@ -152,6 +153,7 @@ fn release(claims: &[(&TaskKey, String)], commands: &mut Commands) {
     }
     commands.barrier();
     for (key, _) in claims {
+        commands.push(&close(key));
         commands.push(&cmd!("ZREM", schema::TASKS, key.as_str()));
     }
 }
@@ -193,6 +195,14 @@ fn load(
     release(&foreign, &mut released);
     all_good(link, &released)?;
     mark_failures(link, &mut found)?;
+    // They may be older than this set, or the store may have lost it.
+    let mut opened = Commands::default();
+    for task in &found {
+        if task.hosts.iter().any(|host| !host.1.is_settled()) {
+            opened.push(&cmd!("SADD", schema::TASKS_OPEN, task.key.as_str()));
+        }
+    }
+    all_good(link, &opened)?;
     tasks.append(&mut found);
     Ok(())
 }
@@ -263,13 +273,15 @@ pub(super) fn sweep(
         .iter()
         .flat_map(|key| [schema::task(key), schema::book(key)].map(|name| cmd!("EXISTS", name)));
     let mut replies = Replies::new(link.request(&look.collect())?);
-    let mut gone = Commands::default();
+    let (mut gone, mut closed) = (Commands::default(), Commands::default());
     for key in &keys {
         let left = replies.int().map_err(unavailable)? + replies.int().map_err(unavailable)?;
         if left == 0 {
             gone.push(&cmd!("ZREM", schema::TASKS, key.as_str()));
+            closed.push(&close(key));
         }
     }
+    all_good(link, &closed)?;
     all_good(link, &gone)?;
     Ok(match names.len() == SWEEP_TASKS_MAX {
         true => from + names.len() - gone.len(),

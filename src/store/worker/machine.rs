@@ -22,6 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::disk::Disk;
+use super::inbox::Inbox;
 use super::lease::{LeaseChange, LeaseWatch};
 use super::link::Link;
 use super::nodes::Nodes;
@@ -97,6 +98,7 @@ pub struct Worker {
     link: Link,
     lease: LeaseWatch,
     nodes: Nodes,
+    inbox: Inbox,
     pending: Pending,
     replay: ReplayBuffer,
     disk: Disk,
@@ -124,6 +126,7 @@ impl Worker {
             link: Link::new(make, plan.retry, plan.seed, now),
             lease: LeaseWatch::default(),
             nodes: Nodes::new(plan.grace),
+            inbox: Inbox::default(),
             pending: Pending::new(plan.flush),
             replay: ReplayBuffer::left_by_last_process(&mut spool, now),
             disk: Disk::new(spool, &plan.spool_dir, Arc::clone(&stats)),
@@ -361,10 +364,20 @@ impl Worker {
         if is_taking_over {
             return Ok(Next::Now);
         }
+        let is_shared = self.nodes.are_several();
+        if is_shared
+            && self
+                .inbox
+                .step(&mut self.link, &*self.clock, &mut self.out)?
+        {
+            return Ok(Next::Now);
+        }
         // While operations are in memory that must be on the disk once the store is unavailable.
         let is_watched = !self.replay.is_empty();
         let upkeep = self.link.maintain(&*self.clock, is_watched)?;
         let next = upkeep.min(self.lease.due()).min(self.nodes.due());
+        let inbox = self.inbox.due(is_shared);
+        let next = inbox.map_or(next, |inbox| inbox.min(next));
         Ok(Next::At(due.map_or(next, |due| due.min(next))))
     }
 
@@ -430,6 +443,7 @@ impl Worker {
             "store: our entry is gone, since we stood still or the store lost its data: all is rewritten"
         );
         self.link.note_data_loss();
+        self.inbox.interrupted();
         self.pending.keep_only_reports(&mut self.out);
         self.save_replay_buffer();
         self.phase = Phase::ReplayRecent(0);
@@ -448,6 +462,7 @@ impl Worker {
     /// All that is known of the store is dropped.
     fn go_down(&mut self, retry: Instant, keeps_pending: bool) -> Next {
         self.nodes.interrupted();
+        self.inbox.interrupted();
         self.lease.interrupted();
         self.pending.keep_only_reports(&mut self.out);
         self.phase = Phase::Down {

@@ -12,6 +12,7 @@
 
 mod disk;
 mod faults;
+mod inbox;
 #[cfg(debug_assertions)]
 mod inject;
 mod lease;

@@ -19,6 +19,7 @@ fn task(name: &str, request: u64) -> Dispatch {
         queue: false,
         commands: vec![("uptime".to_owned(), 1.0)],
         hosts: vec![(host("h"), TaskState::Sent), (host("i"), TaskState::Sent)].into(),
+        rings: Vec::new(),
         stamp: stamp(request),
     }
 }

@@ -17,6 +17,7 @@ fn task(name: &str, request: u64) -> Dispatch {
             (host("i"), TaskState::Offline),
         ]
         .into(),
+        rings: Vec::new(),
         stamp: stamp(request),
     }
 }
@@ -120,6 +121,7 @@ pub fn a_task_is_stored_with_its_event(open: &mut Factory<'_>) {
     let told = events(&mut s).len();
     let other = Dispatch {
         hosts: vec![(host("j"), TaskState::Sent)].into(),
+        rings: Vec::new(),
         ..task("AC1", 2)
     };
     assert_eq!(dispatch(&mut s, &other), Stored::Taken);

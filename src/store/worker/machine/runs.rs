@@ -22,7 +22,9 @@ impl Worker {
         };
         let now = self.now();
         let mut refused = Vec::new();
-        let settled = self.pending.settle(run.done).into_iter();
+        let settled = self.pending.settle(run.done);
+        self.inbox.settled(&settled, now);
+        let settled = settled.into_iter();
         for (op, outcome) in settled.filter(Op::has_outcome).zip(run.outcomes) {
             match &outcome {
                 Outcome::Report { result: Ok(()), .. }

@@ -13,6 +13,7 @@ pub(super) fn dispatch(request: u64) -> Op {
         queue: false,
         commands: vec![("uptime".to_owned(), 1.0)],
         hosts: vec![(HostId::checked("10.0.0.7").unwrap(), TaskState::Sent)].into(),
+        rings: Vec::new(),
         stamp: Stamp {
             at: UnixMs(1),
             seq: request,

@@ -350,6 +350,7 @@ impl World {
                 });
             }
             Op::Notice(_) | Op::Forget(_) | Op::History(_) => return None,
+            Op::Ring(_) | Op::Rung(_) => return None,
             Op::TaskStates(_) => {
                 self.state += 1;
                 return Some(Outcome::StatesWritten);
