@@ -32,6 +32,7 @@ mod labels;
 mod many_hosts;
 mod names;
 mod node_reads;
+mod node_tasks;
 mod nodes;
 mod notify;
 mod outage;

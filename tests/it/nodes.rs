@@ -3,13 +3,13 @@
 use super::support::{Home, Host, Redis, Server, until_so};
 
 /// A Redis, and the homes of nodes `n1`, `n2`, … on it.
-struct Nodes {
-    redis: Redis,
-    homes: Vec<Home>,
+pub(super) struct Nodes {
+    pub(super) redis: Redis,
+    pub(super) homes: Vec<Home>,
 }
 
 impl Nodes {
-    fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         let redis = Redis::start(&[]);
         let home = |number| {
             let mut home = Home::at(&redis.url());
@@ -21,25 +21,25 @@ impl Nodes {
         Self { redis, homes }
     }
 
-    fn start(&self) -> Vec<Server> {
+    pub(super) fn start(&self) -> Vec<Server> {
         let servers: Vec<Server> = self.homes.iter().map(Home::start).collect();
         servers.iter().for_each(|server| server.until_ready(true));
         servers
     }
 
     /// The node that holds a host.
-    fn holder(&self, host: &str) -> String {
+    pub(super) fn holder(&self, host: &str) -> String {
         let key = format!("anthill:host:{host}");
         let node: Option<String> = self.redis.say(&["HGET", &key, "node"]);
         node.unwrap_or_default()
     }
 
-    fn holds(&self, node: &str, host: &str) -> bool {
+    pub(super) fn holds(&self, node: &str, host: &str) -> bool {
         let key = format!("anthill:node:{node}:hosts");
         self.redis.say(&["SISMEMBER", &key, host])
     }
 
-    fn until_held(&self, node: &str, host: &str) {
+    pub(super) fn until_held(&self, node: &str, host: &str) {
         until_so("it is claimed", || self.holder(host) == node);
     }
 }
