@@ -1,7 +1,7 @@
 //! The page, in a browser.
 
 use super::support::browser::{Browser, DOWN, ENTER, ESCAPE, TAB};
-use super::support::{Home, Host, Server, http, need_descriptors, until_so};
+use super::support::{Home, Host, Redis, Server, http, need_descriptors, until_so};
 
 const VIEWS: [&str; 7] = [
     "Overview", "Map", "Hosts", "Tasks", "Dispatch", "Devices", "Targets",
@@ -234,6 +234,33 @@ fn a_task_is_sent_by_keyboard_after_its_plan() {
     browser.keys(ENTER);
     browser.until("the task", "return location.hash.startsWith('#/task/AC')");
     browser.until_text("2 sent");
+}
+
+#[test]
+fn the_overview_names_nodes_and_store() {
+    let mut redis = Redis::start(&[]);
+    let servers = ["n1", "n2"].map(|name| {
+        let mut home = Home::at(&redis.url());
+        home.set("server.name", name);
+        let server = home.start();
+        server.until_ready(true);
+        (server, home)
+    });
+    let [(first, _home), (second, _other)] = servers;
+    let _host = Host::named(first.tcp, "127.0.7.5", "web-1");
+    let browser = Browser::start("the_overview_names_nodes_and_store");
+    browser.open(&address(&first));
+    until_tile(&browser, "Nodes", "2");
+    browser.until_text("n1: 1 host");
+    browser.until_text("n2: 0 hosts");
+    second.stop();
+    browser.until(
+        "n2 is gone",
+        "return /n2 is (silent|dead)/.test(document.body.innerText)",
+    );
+    assert_no_complaints(&browser);
+    redis.kill();
+    until_tile(&browser, "Store", "away");
 }
 
 /// Longest tasks of the page, in milliseconds, are kept by the browser from here on.

@@ -107,7 +107,7 @@ setInterval(() => {
 
 const KINDS = {
   online: 'ok', up: 'ok', ok: 'ok', ready: 'ok', done: 'ok', reachable: 'ok', answered: 'ok',
-  working: 'warn', queued: 'warn', sent: 'warn', held: 'warn', running: 'warn', paused: 'warn', starting: 'warn', degraded: 'warn', busy: 'warn',
+  working: 'warn', queued: 'warn', sent: 'warn', running: 'warn', paused: 'warn', starting: 'warn', degraded: 'warn', busy: 'warn',
   failed: 'bad', lost: 'bad', unanswered: 'bad', 'no-book': 'bad', away: 'bad', down: 'bad', unreachable: 'bad', error: 'bad', refused: 'bad',
 };
 export const kind = (state) => KINDS[state] ?? 'off';

@@ -93,8 +93,16 @@ export function refresh(delay = 150) {
   }, Math.max(delay, summaryAt + 1000 - Date.now()));
 }
 
+let healthAt = 0;
+/** Fetches the state of the server: that of its store has no event. */
+async function getHealth(signal) {
+  healthAt = Date.now();
+  live.health = await ask('healthz', { patience: PATIENCE_MS, signal });
+}
+
 async function getSummary() {
   summaryAt = Date.now();
+  if (summaryAt - healthAt > POLL_MS - 1000) await getHealth();
   const summary = await ask('v1/summary', { patience: PATIENCE_MS });
   if (summary.at) setSkew(Date.parse(summary.at) - Date.now());
   [live.summary, live.at] = [summary, now()];
@@ -177,7 +185,7 @@ export async function run() {
     // Asked for before a request is refused.
     if (document.documentElement.dataset.token === 'needed' && !token()) { live.why = ''; phase('token'); await sleep(3600000); phase('starting'); continue; }
     try {
-      live.health = await ask('healthz', { patience: PATIENCE_MS, signal });
+      await getHealth(signal);
       await getSummary();
       failures = 0;
       phase('live');

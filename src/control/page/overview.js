@@ -4,6 +4,8 @@ import { ask, has, live } from './live.js';
 
 const REASONS = { closed: 'it closed its connection', reset: 'its connection broke', timeout: 'it was silent for too long', abnormal: 'it sent invalid data', lost: 'it did not return after a restart', unknown: 'since before this server started' };
 const EVENTS_SHOWN = 12;
+/** Age of the list of nodes after which it is fetched again. */
+const NODES_MS = 4000;
 
 /** The target of a group of `by`. */
 export function groupTarget(by, name) {
@@ -72,6 +74,10 @@ export function eventText(event) {
     case 'progress': return [who, ': ', event.state, ' in ', task];
     case 'result': return [who, ' has finished ', h('code', null, event.command), ' of ', task];
     case 'audit': return [event.by, ': ', event.what, task && [' ', task], event.target ? [' to ', h('span', { class: 'mono' }, event.target)] : '', event.count != null ? `, ${plural(event.count, 'host')}` : '', event.result === 'ok' ? '' : `: ${event.result}`, event.times > 1 ? h('span', { class: 'muted' }, ` (${count(event.times)} times)`) : ''];
+    case 'quarantine': return [who, ' is in quarantine: ', event.reason];
+    case 'duplicate-id': return [who, ' is the id of two hosts: ', event.reason];
+    case 'new-ids': return [plural(event.count, 'new host'), ' came for less than a timeout'];
+    case 'unknown-keys': return [plural(event.count, 'report'), ' named tasks that were never stored'];
     case 'device': return ['Device ', event.host, ': ', event.state, event.reason ? ` (${event.reason})` : ''];
     case 'reach': return ['Target ', event.host, ': ', event.state];
     default: return [event.event, event.host ? ': ' : '', who, event.reason ? ` (${event.reason})` : '', event.count ? ` ${count(event.count)}` : ''];
@@ -86,7 +92,7 @@ export function overview({ root, on, signal }) {
   const [recent, recentRows] = table('Last events', [['When'], ['What']]);
   const body = h('div', { class: 'stack' });
   show(root, null, h('div', { class: 'head' }, h('h1', null, 'Overview')), body);
-  let open = null, history = null, nodes = null, events = [];
+  let open = null, history = null, nodes = null, nodesAt = 0, events = [];
 
   const start = h('div', { class: 'card start' }, h('h2', null, 'No host has connected yet'),
     h('p', null, 'Start an agent on a host, and it appears here at once:'),
@@ -104,7 +110,7 @@ export function overview({ root, on, signal }) {
     const offline = summary.hosts - summary.online;
     const reasons = Object.entries(summary.offline).filter(([, n]) => n).sort((a, b) => b[1] - a[1]);
     const share = summary.hosts ? Math.floor(summary.online / summary.hosts * 1000) / 10 : 0;
-    show(tiles, JSON.stringify([summary.online, summary.hosts, summary.offline, summary.lost_1h, open, health, nodes, Math.floor(health?.uptime_s / 60), live.phase]),
+    show(tiles, JSON.stringify([summary.online, summary.hosts, summary.offline, summary.lost_1h, open, health?.store, health?.status, nodes, span(health?.uptime_s ?? 0), live.phase]),
       tile('Online', [h('span', { class: `dot ${summary.online ? '' : 'off'}`, 'aria-hidden': 'true' }), count(summary.online)], summary.hosts ? `${share} % of ${plural(summary.hosts, 'host')}` : 'no host known'),
       tile('Offline', offline ? h('a', { href: to(['hosts'], { state: 'offline' }) }, count(offline)) : '0', reasons.map(([reason, n]) => h('div', { title: REASONS[reason] }, `${count(n)} ${reason}`))),
       tile('Lost in the last hour', count(summary.lost_1h), 'and still offline'),
@@ -142,15 +148,24 @@ export function overview({ root, on, signal }) {
     } catch { /* the head says so */ }
     try {
       if (has('/v1/history')) history = curveOf(await ask('v1/history?minutes=1440', { signal }));
-      if (has('/v1/nodes')) nodes = (await ask('v1/nodes', { signal })).nodes ?? null;
+      await fetchNodes();
     } catch { /* the last ones stay */ }
     if (signal.aborted) return;
     draw();
     drawEvents();
   }
 
+  /** The nodes: no event says that one of them is gone. */
+  async function fetchNodes() {
+    nodesAt = Date.now();
+    if (has('/v1/nodes')) nodes = (await ask('v1/nodes', { signal })).nodes ?? null;
+  }
+
   let later = 0;
-  on('summary', draw);
+  on('summary', () => {
+    draw();
+    if (nodes?.length > 1 && Date.now() - nodesAt > NODES_MS) fetchNodes().then(draw, () => { /* the last ones stay */ });
+  });
   on('phase', draw);
   on('fresh', fetchAll);
   on('events', ({ detail }) => {

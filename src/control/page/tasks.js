@@ -101,7 +101,7 @@ export function task({ root, rest, on, signal }) {
       h('dt', null, 'Created'), h('dd', null, when(view.created)),
       view.target ? [h('dt', null, 'Target'), h('dd', null, h('a', { class: 'mono', href: to(['hosts'], { target: view.target }) }, view.target))] : null,
       h('dt', null, 'Commands'), h('dd', null, view.commands.map(([command, priority]) => h('div', null, h('code', null, command), h('span', { class: 'muted small' }, ` priority ${priority}`)))),
-      rollout ? [h('dt', null, 'Rollout'), h('dd', null, tag(rollout.state), ` wave ${rollout.wave} of ${rollout.waves}${rollout.why ? `: ${rollout.why}` : ''}`)] : null,
+      rollout ? [h('dt', null, 'Rollout'), h('dd', null, tag(rollout.state), `, wave ${rollout.wave} of ${rollout.waves}${rollout.why ? `: ${rollout.why}` : ''}`)] : null,
       h('dt', null, 'Hosts'), h('dd', null, text(summary) || 'none', bar(shares(summary), text(summary)))));
     const open = isOpen(summary), failed = ['failed', 'lost', 'unanswered'].some((state) => summary[state]);
     show(acts, JSON.stringify([rollout?.state, open, failed]),
