@@ -75,8 +75,11 @@ fn write_command(dir: &Path, command: clap::Command, see_also: &str) -> io::Resu
         command => format!("anthill-{command}"),
     };
     let source = format!("anthill {}", env!("CARGO_PKG_VERSION"));
-    let command = command.display_name(name.clone()).version(None::<&str>);
-    let page = Man::new(command).title(name.to_uppercase());
+    let mut command = command.display_name(name.clone()).version(None::<&str>);
+    // As in `--help`: the generated synopsis has options without their values.
+    let usage = command.render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
+    let page = Man::new(command.override_usage(usage)).title(name.to_uppercase());
     let page = page.date(DATE).source(source).manual(MANUAL);
     let mut text = Vec::new();
     page.render(&mut text)?;

@@ -41,6 +41,11 @@ fn each_subcommand_has_a_page_and_no_page_has_warnings() {
         let groff = ["-man", "-Kutf8", "-Tutf8", "-ww", "-z"];
         assert_eq!(warnings("groff", &groff, &page), "", "{name}");
     }
+    let why = std::fs::read_to_string(dir.path().join("anthill-why.1")).unwrap();
+    assert!(
+        why.contains("\\fBanthill why\\fR [OPTIONS] <NAME>\n"),
+        "{why}"
+    );
     let keys = std::fs::read_to_string(dir.path().join("anthill.json.5")).unwrap();
     assert!(keys.contains(".TP\n\\fBserver.tcp\\fR\n"), "{keys}");
 }
