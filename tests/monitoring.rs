@@ -85,7 +85,13 @@ fn the_board_is_portable() {
     assert_eq!(
         rows,
         [
-            "Overview", "Presence", "Dispatch", "Store", "Loop", "Devices"
+            "Overview",
+            "Presence",
+            "Dispatch",
+            "Store",
+            "Loop",
+            "Devices",
+            "Several nodes"
         ]
     );
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
