@@ -152,6 +152,31 @@ fn a_host_is_shown_the_same_at_every_node() {
         });
     }
     assert_eq!(servers[1].get("/v1/hosts/nobody").0, 404);
+    // So is its history.
+    for server in &servers {
+        let history = server.json("/v1/hosts/web-1/history");
+        let states: Vec<Value> = list(&history, "transitions");
+        let states: Vec<&str> = states
+            .iter()
+            .filter_map(|one| one["state"].as_str())
+            .collect();
+        assert_eq!(states, ["online", "offline"]);
+        assert_eq!(server.get("/v1/hosts/nobody/history").0, 404);
+    }
+    // It is forgotten only while it is offline, also at a node that never had it.
+    let forget = |host: &str| {
+        let line = format!("DELETE /v1/hosts/{host}");
+        http::send(servers[1].http, &line, "", "").status
+    };
+    let online = Host::named(servers[0].tcp, "127.0.126.1", "web-2");
+    until_so("it is online", || servers[1].host("web-2").is_some());
+    assert_eq!(forget("web-2"), 409);
+    drop(online);
+    until_so("it is forgotten", || forget("web-2") == 200);
+    for server in &servers {
+        until_so("and unknown", || server.get("/v1/hosts/web-2").0 == 404);
+    }
+    assert_eq!(forget("nobody"), 404);
 }
 
 #[test]

@@ -11,11 +11,11 @@ use std::collections::HashMap;
 use crate::handlers::fleet::host::Marks;
 use crate::handlers::request::{ErrorKind, HistoryRequest, HistoryView, Response};
 use crate::handlers::step::Step;
-use crate::handlers::tasks::reads::{HistoryReading, Reading, unknown};
+use crate::handlers::tasks::reads::{HistoryReading, HostsReading, Reading, unknown};
 use crate::ids::HostId;
 use crate::limits::{CLOCKS_APART_MS_MAX, PAGE_HOSTS_MAX, PAGE_SCAN_MAX};
 use crate::store::op::history::{Run, merged, minute_of};
-use crate::store::op::{FleetHistory, Found, Question, Transition, Was};
+use crate::store::op::{FleetHistory, Found, HostRecord, Question, Transition, Was};
 use crate::time::UnixMs;
 
 impl Step<'_> {
@@ -27,9 +27,17 @@ impl Step<'_> {
             next: None,
             asked: Vec::new(),
             stored: Vec::new(),
+            record: None,
         };
         match &reading.request {
             HistoryRequest::Host { host } => {
+                if *self.cx.had_others && self.cx.is_store_up() && !self.fleet.is_online(host) {
+                    // Where it is by now, the store says.
+                    let hosts = vec![host.clone()];
+                    let reading = Reading::Hosts(HostsReading::History(host.clone()));
+                    let question = Question::Hosts { hosts };
+                    return self.tasks.read(&mut self.cx, requester, reading, question);
+                }
                 if self.fleet.find(host).is_none() {
                     let response = unknown("no host of this name is known");
                     return self.cx.respond(requester, response);
@@ -62,6 +70,32 @@ impl Step<'_> {
                 self.tasks.read(&mut self.cx, requester, reading, question);
             }
         }
+    }
+
+    /// Continues with the history of a host that is not online here.
+    pub(super) fn ask_history_of(
+        &mut self,
+        requester: u64,
+        host: HostId,
+        record: Option<HostRecord>,
+    ) {
+        if record.is_none() {
+            let response = unknown("no host of this name is known");
+            return self.cx.respond(requester, response);
+        }
+        let question = Question::Transitions {
+            hosts: vec![host.clone()],
+        };
+        let reading = HistoryReading {
+            asked: vec![host.clone()],
+            request: HistoryRequest::Host { host },
+            hosts: Vec::new(),
+            next: None,
+            stored: Vec::new(),
+            record,
+        };
+        let reading = Reading::History(Box::new(reading));
+        self.tasks.read(&mut self.cx, requester, reading, question);
     }
 
     /// The store has answered a question about the history.
@@ -137,6 +171,27 @@ impl Step<'_> {
             .for_each(|row| fleet.add_own(row));
         let stored = |at: usize| reading.stored.get(at).map_or(&[][..], Vec::as_slice);
         let view = match &reading.request {
+            HistoryRequest::Host { host } if reading.record.is_some() => {
+                let Some(record) = &reading.record else {
+                    return unknown("no host of this name is known");
+                };
+                let was = match record.is_online {
+                    true => Was::Online,
+                    false => Was::Offline(record.held.reason),
+                };
+                let present = Transition::new(record.held.since, was);
+                let transitions = merged(stored(0), &[present]);
+                let first = transitions.first().map_or(now, |first| first.at());
+                HistoryView::Host {
+                    host: host.clone(),
+                    connections: u32::from(record.is_online),
+                    keyed: record.held.keyed,
+                    push: false,
+                    away: fleet.away(first, now),
+                    transitions,
+                    complete,
+                }
+            }
             HistoryRequest::Host { host } => {
                 let slot = self.fleet.find(host);
                 let Some(row) = slot.and_then(|slot| self.fleet.host(slot)) else {

@@ -87,6 +87,12 @@ impl Step<'_> {
     pub(super) fn hosts_read(&mut self, requester: u64, reading: HostsReading, found: Found) {
         let response = match (reading, found) {
             (HostsReading::Copy(scan), found) => return self.foreign_read(scan, found),
+            (HostsReading::Forget(host), Found::Hosts(mut records)) => {
+                return self.forget_record(requester, &host, records.pop().flatten());
+            }
+            (HostsReading::History(host), Found::Hosts(mut records)) => {
+                return self.ask_history_of(requester, host, records.pop().flatten());
+            }
             (HostsReading::Named(names), Found::Hosts(records)) => {
                 let records = records.into_iter().chain(std::iter::repeat(None));
                 let hosts = names.into_iter().zip(records);
@@ -115,10 +121,9 @@ impl Step<'_> {
         let slot = self.fleet.find(id);
         let is_online = self.fleet.is_online(id);
         let own = self.fleet.labels().node();
-        let is_ours = match &record {
-            Some(record) => record.node.as_deref() == Some(own),
-            None => true,
-        };
+        let is_ours = record
+            .as_ref()
+            .is_some_and(|record| record.node.as_deref() == Some(own));
         let row = slot.filter(|_| is_online || is_ours);
         if let Some(shown) = row.and_then(|slot| view(self.fleet, slot)) {
             return Some(shown.into_owned());

@@ -12,9 +12,10 @@ use crate::handlers::outbox::changes::{Became, Change};
 use crate::handlers::request::{ErrorKind, Response};
 use crate::handlers::step::Step;
 use crate::handlers::tasks::dispatch::{Refusal, not_now};
+use crate::handlers::tasks::reads::{HostsReading, Reading};
 use crate::ids::{ConnId, HostId};
 use crate::limits::TIMEOUTS_OF_THE_BUSY;
-use crate::store::op::{HeldHost, Notice, Offline, Reason};
+use crate::store::op::{HeldHost, HostRecord, Notice, Offline, Question, Reason};
 use crate::time::Instant;
 
 /// Reason for closing a connection whose id another connection has taken.
@@ -442,7 +443,37 @@ impl Step<'_> {
 
     /// Handles a request to forget a host, here and in the store.
     pub(crate) fn ask_forget(&mut self, requester: u64, host: &HostId) {
-        let answer = match self.try_forget(host) {
+        if *self.cx.had_others && self.cx.is_store_up() && !self.fleet.is_online(host) {
+            // It may be online at another node, or known there only.
+            let hosts = vec![host.clone()];
+            let reading = Reading::Hosts(HostsReading::Forget(host.clone()));
+            let question = Question::Hosts { hosts };
+            return self.tasks.read(&mut self.cx, requester, reading, question);
+        }
+        let forgotten = self.try_forget(host);
+        self.answer_forget(requester, host, forgotten);
+    }
+
+    /// Forgets a host that is not online here, and that the store knows as this.
+    pub(super) fn forget_record(
+        &mut self,
+        requester: u64,
+        host: &HostId,
+        record: Option<HostRecord>,
+    ) {
+        let forgotten = match record {
+            Some(record) if record.is_online => Err(is_online(host)),
+            Some(_) if self.fleet.find(host).is_none() => {
+                self.outbox.forget_in_store(host.clone());
+                Ok(())
+            }
+            _ => self.try_forget(host),
+        };
+        self.answer_forget(requester, host, forgotten);
+    }
+
+    fn answer_forget(&mut self, requester: u64, host: &HostId, forgotten: Result<(), Refusal>) {
+        let answer = match forgotten {
             Ok(()) => Response::Forgotten { host: host.clone() },
             Err((kind, text)) => Response::Error { kind, text },
         };
@@ -459,8 +490,7 @@ impl Step<'_> {
             return Err((ErrorKind::Unknown, text));
         };
         if host.presence.is_online() {
-            let text = format!("{id} is online: only a host that is offline can be forgotten");
-            return Err((ErrorKind::Taken, text));
+            return Err(is_online(id));
         }
         let writes = &mut *self.outbox;
         let is_written = may_be_forgotten(host, true) && !writes.is_behind(slot);
@@ -480,4 +510,9 @@ impl Step<'_> {
         self.outbox.forget_host(slot);
         self.fleet.forget(slot);
     }
+}
+
+fn is_online(host: &HostId) -> Refusal {
+    let text = format!("{host} is online: only a host that is offline can be forgotten");
+    (ErrorKind::Taken, text)
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
-use crate::store::op::{Found, FoundHost, Op, Question, Read, TaskState, Transition};
+use crate::store::op::{Found, FoundHost, HostRecord, Op, Question, Read, TaskState, Transition};
 use crate::time::{Instant, UnixMs};
 
 use crate::handlers::request::{ErrorKind, HistoryRequest, Response, TaskSummary, TaskView};
@@ -70,6 +70,10 @@ pub(crate) enum HostsReading {
     Page(Filter),
     /// A page of the scan of this number.
     Copy(u32),
+    /// A host whose history is requested.
+    History(HostId),
+    /// A host that is to be forgotten.
+    Forget(HostId),
 }
 
 /// A request for the history that waits for the store.
@@ -83,6 +87,8 @@ pub(crate) struct HistoryReading {
     /// Hosts whose stored transitions are requested, and the answer.
     pub(crate) asked: Vec<HostId>,
     pub(crate) stored: Vec<Vec<Transition>>,
+    /// Record of a host that is not online here.
+    pub(crate) record: Option<HostRecord>,
 }
 
 /// A question to the store.
