@@ -409,6 +409,10 @@ pub const TARGET_GROUPS_MAX: usize = 64;
 /// Names that are compared to find the one most like a term without a match. The others are not
 /// suggested.
 pub const TARGET_NEAREST_LOOKS_MAX: usize = 16_384;
+/// Steps of a rollout. More are refused.
+pub const ROLLOUT_STEPS_MAX: usize = 64;
+/// Longest time of a wave unless the request sets another, in seconds. The rollout pauses after it.
+pub const WAVE_TIMEOUT_S: u64 = 3600;
 /// Labels of a host, from all sources together. More from an administrator are refused; more from
 /// the host itself are dropped.
 pub const LABELS_MAX: usize = 32;

@@ -24,6 +24,10 @@ pub(super) fn decode_body(body: &[u8]) -> Result<FromServer<'_>, DecodeError> {
     let members = json::Members::read(body)?;
     match members.flag()? {
         Flag::Dispatch => push(&members).map(FromServer::Push),
+        Flag::Cancel => {
+            let key = members.text(Name::TaskId)?;
+            Ok(FromServer::Push(Push::Cancel(key)))
+        }
         flag => reply(flag, &members).map(FromServer::Reply),
     }
 }

@@ -199,7 +199,7 @@ impl<'a> Members<'a> {
             Flag::Book => Message::Book(self.book()?),
             Flag::Result => Message::Result(self.result()?),
             // The server sends this code and never receives it.
-            flag @ Flag::Dispatch => return Err(self.wrong_flag(flag.as_str())),
+            flag @ (Flag::Dispatch | Flag::Cancel) => return Err(self.wrong_flag(flag.as_str())),
         };
         let ask = self.ask()?;
         Ok(Incoming { message, ask })

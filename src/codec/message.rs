@@ -83,6 +83,8 @@ pub enum Flag {
     Result,
     /// ADH44, from the server only.
     Dispatch,
+    /// ADH45, from the server only.
+    Cancel,
 }
 
 impl Flag {
@@ -98,11 +100,12 @@ impl Flag {
             Self::Book => "ADH41",
             Self::Result => "ADH43",
             Self::Dispatch => "ADH44",
+            Self::Cancel => "ADH45",
         }
     }
 
     /// All codes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Heartbeat,
         Self::Progress,
         Self::Answer,
@@ -111,6 +114,7 @@ impl Flag {
         Self::Book,
         Self::Result,
         Self::Dispatch,
+        Self::Cancel,
     ];
 }
 
@@ -339,6 +343,8 @@ pub enum FromServer<'a> {
 pub enum Push<'a> {
     /// There is a task.
     Task(Cow<'a, str>),
+    /// ADH45: end this task. Over a connection only.
+    Cancel(Cow<'a, str>),
     /// Run this console command, once.
     Command {
         /// The command.

@@ -51,9 +51,13 @@ pub(super) fn reply(reply: &Reply, out: &mut Vec<u8>) {
 
 /// Appends the body of an ADH44.
 pub(super) fn push(push: &Push<'_>, out: &mut Vec<u8>) {
-    let mut object = Object::begin(Flag::Dispatch, out);
+    let flag = match push {
+        Push::Cancel(_) => Flag::Cancel,
+        Push::Task(_) | Push::Command { .. } => Flag::Dispatch,
+    };
+    let mut object = Object::begin(flag, out);
     match push {
-        Push::Task(task) => object.text("taskId", task),
+        Push::Task(task) | Push::Cancel(task) => object.text("taskId", task),
         Push::Command { text, cid } => {
             object.text("command", text);
             object.text("cid", cid);

@@ -56,8 +56,14 @@ impl Draft {
     /// Records the key of a request to the core.
     pub(super) fn on_request(&mut self, request: &Request) {
         match request {
-            Request::Dispatch(task) => self.key = Some(task.key.clone()),
-            Request::Command { cid, .. } => self.key = Some(cid.clone()),
+            Request::Dispatch(task) => {
+                self.key = Some(task.key.clone());
+                self.target.clone_from(&task.rollout.target);
+            }
+            Request::Command { cid, target, .. } => {
+                self.key = Some(cid.clone());
+                self.target.clone_from(target);
+            }
             _ => {}
         }
     }

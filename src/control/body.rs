@@ -14,14 +14,18 @@ use serde_json::value::RawValue;
 
 use super::response::{HttpResponse, Reply};
 use crate::handlers::request::{NewTask, Request};
+use crate::handlers::tasks_options::{Amount, OfflineRule, Pause, RolloutOptions};
 use crate::ids::HostId;
-use crate::limits::{BOOK_BYTES_MAX, LABEL_BODY_BYTES_MAX, LABEL_CHANGES_MAX};
+use crate::limits::{BOOK_BYTES_MAX, LABEL_BODY_BYTES_MAX, LABEL_CHANGES_MAX, ROLLOUT_STEPS_MAX};
+use crate::time::Span;
 
 /// Members that are kept of a body. No request has more, so an unknown or a repeated one is among
 /// the first of a longer body.
-const MEMBERS_KEPT: usize = 8;
+const MEMBERS_KEPT: usize = 16;
 /// Characters of a name or a number that an error repeats.
 const QUOTED_CHARS_MAX: usize = 64;
+/// Longest pause or wave, in seconds: 30 days.
+const PAUSE_S_MAX: f64 = 2_592_000.0;
 
 /// A body whose names of hosts are still to be read.
 #[derive(Debug)]
@@ -52,15 +56,104 @@ pub enum Progress {
 /// # Errors
 /// 400 with the first mistake.
 pub fn task(body: &[u8], request: u64) -> Result<BodyReader, HttpResponse> {
-    let [key, commands, hosts, queue] = members(body, ["key", "commands", "hosts", "queue"])?;
+    let names = ["key", "commands", "hosts", "queue"];
+    let (found, options) = with_options(body, names)?;
+    let [key, commands, hosts, queue] = found;
     let task = NewTask {
         key: required(key, "key")?.string()?,
         commands: required(commands, "commands")?.priorities()?,
         hosts: None,
         queue: queue.map_or(Ok(false), Member::flag)?,
         request,
+        rollout: options,
     };
     BodyReader::new(Request::Dispatch(task), hosts)
+}
+
+/// Begins to read a plan: the members of a task, of which key, commands and `queue` have no effect.
+///
+/// # Errors
+/// 400 with the first mistake.
+pub fn plan(body: &[u8]) -> Result<BodyReader, HttpResponse> {
+    let names = ["key", "commands", "hosts", "queue"];
+    let ([_, _, hosts, _], options) = with_options(body, names)?;
+    let request = Request::Plan {
+        hosts: None,
+        options,
+    };
+    BodyReader::new(request, hosts)
+}
+
+/// Members of a target and a rollout.
+const OPTIONS: [&str; 8] = [
+    "target",
+    "batch",
+    "canary",
+    "max_fail",
+    "pause_s",
+    "wave_timeout_s",
+    "offline",
+    "expect",
+];
+
+/// Reads the members `names`, and those of a target and a rollout.
+fn with_options<'a>(
+    body: &'a [u8],
+    names: [&'static str; 4],
+) -> Result<([Option<Member<'a>>; 4], RolloutOptions), HttpResponse> {
+    let mut all = [""; 12];
+    all[..4].copy_from_slice(&names);
+    all[4..].copy_from_slice(&OPTIONS);
+    let found = members(body, all)?;
+    let not_null = |place: usize| found[place].filter(|member| member.json != "null");
+    let whole = |member: Member<'_>| {
+        let count = member.json.parse::<u64>();
+        count.map_err(|_| member.wrong("a whole number"))
+    };
+    let amount = |member: Member<'_>| {
+        let text = member.text();
+        Amount::parse(&text).ok_or_else(|| member.wrong("a number of hosts, or \"P%\""))
+    };
+    let span = |member: Member<'_>| {
+        let seconds = member.json.parse::<f64>().ok();
+        let seconds = seconds.filter(|seconds| (0.0..=PAUSE_S_MAX).contains(seconds));
+        let seconds = seconds.ok_or_else(|| member.wrong("a number of seconds, 0 to 2592000"))?;
+        Ok::<_, HttpResponse>(Span::from_secs_f64(seconds))
+    };
+    let options = RolloutOptions {
+        target: not_null(4).map(Member::string).transpose()?,
+        batch: not_null(5)
+            .map(Member::amounts)
+            .transpose()?
+            .unwrap_or_default(),
+        canary: match not_null(6)
+            .map(|member| Ok((member, whole(member)?)))
+            .transpose()?
+        {
+            Some((member, 0)) => return Err(member.wrong("a whole number above 0")),
+            canary => canary.map(|(_, count)| count),
+        },
+        max_fail: not_null(7).map(amount).transpose()?,
+        pause: not_null(8)
+            .map(|member| match member.json {
+                "\"ask\"" => Ok(Pause::Ask),
+                _ => span(member).map(Pause::For),
+            })
+            .transpose()?,
+        wave_timeout: not_null(9).map(span).transpose()?,
+        offline: not_null(10)
+            .map(|member| match member.json {
+                "\"skip\"" => Ok(OfflineRule::Skip),
+                "\"fail\"" => Ok(OfflineRule::Fail),
+                "\"queue\"" => Ok(OfflineRule::Queue),
+                _ => Err(member.wrong("\"skip\", \"fail\" or \"queue\"")),
+            })
+            .transpose()?,
+        expect: not_null(11).map(whole).transpose()?,
+    };
+    let mut own = [None; 4];
+    own.copy_from_slice(&found[..4]);
+    Ok((own, options))
 }
 
 /// Begins to read a console command with the id `cid`. The name of an instruction stands for its
@@ -73,12 +166,13 @@ pub fn command(
     instructions: &BTreeMap<String, String>,
     cid: String,
 ) -> Result<BodyReader, HttpResponse> {
-    let [command, hosts] = members(body, ["command", "hosts"])?;
+    let [command, hosts, target] = members(body, ["command", "hosts", "target"])?;
     let command = required(command, "command")?.string()?;
     let text = instructions.get(&command).cloned().unwrap_or(command);
     let ask = Request::Command {
         text,
         hosts: None,
+        target: target.map(Member::string).transpose()?,
         cid,
     };
     BodyReader::new(ask, hosts)
@@ -156,8 +250,9 @@ impl BodyReader {
             self.read = offset(&self.list, elements.0);
             return Ok(Progress::Reading(self));
         }
-        if let Request::Dispatch(NewTask { hosts, .. }) | Request::Command { hosts, .. } =
-            &mut self.ask
+        if let Request::Dispatch(NewTask { hosts, .. })
+        | Request::Plan { hosts, .. }
+        | Request::Command { hosts, .. } = &mut self.ask
         {
             *hosts = self.names;
         }
@@ -177,6 +272,28 @@ struct Member<'a> {
 impl Member<'_> {
     fn string(self) -> Result<String, HttpResponse> {
         string(self.json).map_err(|found| mismatch(self.name, "a string", &found, self.position()))
+    }
+
+    /// The string, or else the JSON itself.
+    fn text(self) -> String {
+        string(self.json).unwrap_or_else(|_| self.json.to_owned())
+    }
+
+    /// Steps of a rollout: `10`, `"10%"`, `"1,10%,100%"` or a list of these.
+    fn amounts(self) -> Result<Vec<Amount>, HttpResponse> {
+        let texts: Vec<String> = match self.json.starts_with('[') {
+            true => {
+                let elements = Elements(&self.json[1..]);
+                elements
+                    .map(|json| string(json).unwrap_or_else(|_| json.to_owned()))
+                    .collect()
+            }
+            false => vec![self.text()],
+        };
+        let all = texts.iter().flat_map(|text| text.split(','));
+        let amounts: Option<Vec<Amount>> = all.map(Amount::parse).collect();
+        let amounts = amounts.filter(|all| (1..=ROLLOUT_STEPS_MAX).contains(&all.len()));
+        amounts.ok_or_else(|| self.wrong("numbers of hosts or shares, such as \"1,10%,100%\""))
     }
 
     fn flag(self) -> Result<bool, HttpResponse> {
@@ -457,6 +574,7 @@ mod tests {
             hosts: None,
             queue: false,
             request: 7,
+            ..NewTask::default()
         };
         let read = read_task(text.as_bytes(), 7);
         assert_eq!(read, Ok(Request::Dispatch(expected.clone())));
@@ -487,7 +605,7 @@ mod tests {
             (r#"{"commands":{"a":1}}"#, "key is missing"),
             (
                 "{\n \"\u{e4}\":1, \"key\":2}",
-                "unknown member \"\u{e4}\" (known: key, commands, hosts, queue), at line 2 column 6",
+                "unknown member \"\u{e4}\" (known: key, commands, hosts, queue, target, batch, canary, max_fail, pause_s, wave_timeout_s, offline, expect), at line 2 column 6",
             ),
             (
                 "{\"commands\":{},\n\n \"key\": 1}",
@@ -579,7 +697,9 @@ mod tests {
     fn a_command_may_be_the_name_of_an_instruction() {
         let instructions = BTreeMap::from([("up".to_owned(), "uptime -p".to_owned())]);
         let text = |body: &str| match read_command(body.as_bytes(), &instructions) {
-            Ok(Request::Command { text, hosts, cid }) => {
+            Ok(Request::Command {
+                text, hosts, cid, ..
+            }) => {
                 assert_eq!(cid, "c1");
                 (text, hosts)
             }
@@ -599,7 +719,7 @@ mod tests {
             ),
             (
                 r#"{"command":"a","cid":"b"}"#,
-                "unknown member \"cid\" (known: command, hosts), at line 1 column 22",
+                "unknown member \"cid\" (known: command, hosts, target), at line 1 column 22",
             ),
             (r#"["a"]"#, "expected a JSON object"),
         ] {

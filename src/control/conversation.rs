@@ -18,7 +18,6 @@ use super::guard::{Caller, RequestGuard};
 use super::request;
 use super::response::{HttpResponse, Reply, Sending};
 use super::routes;
-use super::scope::{Compared, Scope};
 use crate::limits::HOSTS_SHOWN_PER_STEP_MAX;
 
 /// The interim response that asks a peer for its body.
@@ -38,8 +37,6 @@ pub struct Conversation {
     body: Option<BodyReader>,
     /// Sender of the last admitted request.
     caller: Caller,
-    /// A request whose hosts are being compared with the target of its token.
-    scope: Option<Box<Scope>>,
     /// Record of the request, if it changes something.
     draft: Option<Draft>,
     /// Records of answered requests that change something: at most one between two steps.
@@ -63,7 +60,7 @@ impl Conversation {
     /// Returns whether no byte of a request has arrived.
     #[must_use]
     pub fn is_silent(&self) -> bool {
-        self.input.is_empty() && self.body.is_none() && self.scope.is_none()
+        self.input.is_empty() && self.body.is_none()
     }
 
     /// The connection ends with the next response, whatever the peer wants.
@@ -89,9 +86,6 @@ impl Conversation {
         context: &HttpContext<'_>,
         number: u128,
     ) -> Step {
-        if let Some(scope) = self.scope.take() {
-            return self.compare(scope, context);
-        }
         if let Some(body) = self.body.take() {
             return self.advance(body.step(HOSTS_SHOWN_PER_STEP_MAX));
         }
@@ -155,32 +149,15 @@ impl Conversation {
                 if let Reply::Follow = reply {
                     self.forget(usize::MAX);
                 }
-                let (Reply::Ask(request), Some(draft)) = (&reply, &mut self.draft) else {
-                    return Step::Reply(reply);
-                };
-                draft.on_request(request);
-                let Some(scope) = self.caller.scope() else {
-                    return Step::Reply(reply);
-                };
-                // One that changes something.
-                match Scope::begin(scope, request.clone()) {
-                    Ok(scope) => {
-                        self.scope = Some(scope);
-                        Step::Working
+                Step::Reply(match (reply, &mut self.draft) {
+                    (Reply::Ask(request), Some(draft)) => {
+                        // One that changes something.
+                        draft.on_request(&request);
+                        self.caller.ask(request)
                     }
-                    Err(refusal) => Step::Reply(Reply::Now(refusal)),
-                }
+                    (reply, _) => reply,
+                })
             }
-        }
-    }
-
-    fn compare(&mut self, scope: Box<Scope>, context: &HttpContext<'_>) -> Step {
-        match scope.step(context, HOSTS_SHOWN_PER_STEP_MAX) {
-            Compared::More(scope) => {
-                self.scope = Some(scope);
-                Step::Working
-            }
-            Compared::Done(reply) => Step::Reply(reply),
         }
     }
 

@@ -10,8 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::request::Head;
-use super::response::{HttpResponse, Note};
+use super::response::{HttpResponse, Note, Reply};
 use super::routes;
+use crate::handlers::request::{Request, Within};
 use crate::keys::{Role, Token, Tokens};
 
 /// Error for a request that changes something, where that needs a token and none is configured.
@@ -52,11 +53,29 @@ impl Caller {
         self.token.as_ref().map(|token| &*token.name)
     }
 
-    /// Name and target of its token, if it may send to the hosts of a target only.
+    /// Hands a request that changes something to the core. That of a token with a target goes with
+    /// it, so that the core compares its hosts; one that sends to no hosts is refused.
     #[must_use]
-    pub fn scope(&self) -> Option<(&str, &str)> {
-        let token = self.token.as_ref()?;
-        Some((&*token.name, token.target.as_deref()?))
+    pub fn ask(&self, request: Request) -> Reply {
+        let token = self.token.as_ref();
+        let Some((token, target)) = token.and_then(|token| Some((token, token.target.as_ref()?)))
+        else {
+            return Reply::Ask(request);
+        };
+        let (token, target) = (token.name.to_string(), target.to_string());
+        match request {
+            Request::Dispatch(_)
+            | Request::Command { .. }
+            | Request::Cancel { .. }
+            | Request::Pause { .. }
+            | Request::Resume { .. } => {
+                Reply::Ask(Request::Within(Within { token, target }, Box::new(request)))
+            }
+            _ => {
+                let why = format!("the token {token} sends to hosts of {target} only");
+                Reply::Now(HttpResponse::error(403, &why))
+            }
+        }
     }
 
     /// Returns whether it is still admitted under these rules.

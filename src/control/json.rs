@@ -14,7 +14,9 @@ use crate::codec::target::fold;
 use crate::escape;
 use crate::handlers::ak::{self, DeviceView};
 use crate::handlers::reach::TargetView;
-use crate::handlers::request::{GroupsView, HistoryView, TaskSummary, TaskView};
+use crate::handlers::request::{
+    GroupsView, HistoryView, PlanView, RolloutView, TaskSummary, TaskView,
+};
 use crate::handlers::survey::{
     Columns, GroupCount, Grouping, NODE_LABEL, STATES, Summary, state_name,
 };
@@ -369,7 +371,35 @@ pub fn task(json: &mut Json, view: &TaskView) {
             json.nested(host.as_str(), |json| task_host(json, *state, found));
         }
     });
+    if let Some(view) = &view.rollout {
+        rollout(json, view);
+    }
     json.next(view.next);
+}
+
+/// Writes the target and the rollout of a task.
+pub fn rollout(json: &mut Json, view: &RolloutView) {
+    json.optional("target", view.target.as_ref());
+    json.member("digest", &view.digest);
+    json.nested("rollout", |json| {
+        json.member("state", view.state.as_str());
+        json.member("wave", view.wave);
+        json.member("waves", view.waves);
+        json.member("why", &view.why);
+    });
+}
+
+/// Writes a plan.
+pub fn plan(json: &mut Json, view: &PlanView) {
+    json.optional("target", view.target.as_ref());
+    json.member("hosts", view.hosts);
+    json.member("offline", view.offline);
+    json.member("digest", &view.digest);
+    json.list("waves", &view.waves, |json, wave| {
+        json.member("hosts", wave.hosts);
+        json.member("offline", wave.offline);
+        json.member("folded", &wave.folded);
+    });
 }
 
 fn task_host(json: &mut Json, state: TaskState, found: &FoundHost) {
@@ -627,6 +657,7 @@ mod tests {
                 (id("h-1"), TaskState::NoBook, FoundHost::default()),
             ],
             next: Some(7),
+            rollout: None,
         };
         let expected = format!(
             "{{\"key\":\"AC1\",\"created\":\"1970-01-01T00:00:01.000Z\",\

@@ -20,7 +20,6 @@ pub(crate) mod page;
 pub mod request;
 pub mod response;
 pub mod routes;
-mod scope;
 
 pub use conversation::{Conversation, Step};
 pub use guard::{Caller, HttpRules, RequestGuard};

@@ -12,6 +12,9 @@ use crate::handlers::view::{Filter, PageStart};
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, LABEL_BYTES_MAX};
 use crate::time::UnixMs;
 
+/// Path of the requests whose method is POST and that change nothing.
+const PLAN_PATH: &str = "/v1/plan";
+
 /// The used parts of a request's head. Texts are trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
@@ -49,10 +52,10 @@ impl Head<'_> {
         self.method == "HEAD"
     }
 
-    /// Returns whether requests with this method change nothing.
+    /// Returns whether the request changes nothing: by its method, or as a plan.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        matches!(self.method, "GET" | "HEAD")
+        matches!(self.method, "GET" | "HEAD") || self.path == PLAN_PATH
     }
 }
 

@@ -322,6 +322,23 @@ impl ResponseBuilder {
                     None => HttpResponse::error(404, UNKNOWN_HOST),
                 });
             }
+            Response::Planned(plan) => {
+                return Some(HttpResponse::object(|json| json::plan(json, plan)));
+            }
+            Response::Rollout { key, rollout } => {
+                return Some(HttpResponse::object(|json| {
+                    json.member("key", &*key);
+                    json::rollout(json, rollout);
+                }));
+            }
+            Response::Cancelled(cancelled) => {
+                return Some(HttpResponse::object(|json| {
+                    json.member("key", &cancelled.key);
+                    json.member("cancelled", cancelled.cancelled);
+                    json.member("asked", cancelled.asked);
+                    json.member("cannot", &cancelled.cannot);
+                }));
+            }
             Response::Forgotten { host } => {
                 return Some(
                     HttpResponse::object(|json| {
@@ -394,6 +411,7 @@ const fn status(kind: ErrorKind) -> u16 {
         ErrorKind::Unknown => 404,
         ErrorKind::Taken => 409,
         ErrorKind::NotNow => 503,
+        ErrorKind::Forbidden => 403,
     }
 }
 
@@ -480,6 +498,7 @@ mod tests {
             (error(ErrorKind::Unknown), 404, r#"{"error":"why"}"#),
             (error(ErrorKind::Taken), 409, r#"{"error":"why"}"#),
             (error(ErrorKind::NotNow), 503, r#"{"error":"why"}"#),
+            (error(ErrorKind::Forbidden), 403, r#"{"error":"why"}"#),
         ];
         for (answer, status, body) in cases {
             let response = whole(answer);

@@ -151,6 +151,14 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "open and recently ended tasks, the newest first, each with its number of hosts by state: `{\"tasks\":[…],\"next\":CURSOR or null}`" },
     Endpoint { methods: "POST", path: "/v1/tasks", query: NONE, access: Sends, cost: StoreWrite, handler: Body(new_task),
         answer: "sends a task: 201 with the state of each host; named hosts that were never seen are listed under `unknown`" },
+    Endpoint { methods: "POST", path: "/v1/plan", query: NONE, access: Reads, cost: Walk, handler: Body(plan),
+        answer: "hosts and waves of a task that is not sent: the members of `POST /v1/tasks`, without key and commands" },
+    Endpoint { methods: "POST", path: "/v1/tasks/KEY/cancel", query: NONE, access: Sends, cost: Page, handler: Handler::Ask(cancel),
+        answer: "cancels a task: hosts that are not sent to again are `cancelled`; `cannot` lists those that cannot be stopped" },
+    Endpoint { methods: "POST", path: "/v1/tasks/KEY/pause", query: NONE, access: Sends, cost: Memory, handler: Handler::Ask(pause),
+        answer: "no further wave of the rollout begins; 409 unless it runs" },
+    Endpoint { methods: "POST", path: "/v1/tasks/KEY/resume", query: NONE, access: Sends, cost: Memory, handler: Handler::Ask(resume),
+        answer: "the rollout goes on; 409 unless it is paused" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks/KEY", query: Query::Of(&[Limit(PAGE_TASK_HOSTS_MAX), Cursor]), access: Reads, cost: StoreRead, handler: Handler::Ask(task),
         answer: "any stored task, with the state and the results of each host" },
     Endpoint { methods: "GET, HEAD", path: "/v1/tasks/KEY/groups", query: Query::Of(&[OfCommand]), access: Reads, cost: StoreRead, handler: Handler::Ask(groups),
@@ -511,6 +519,25 @@ fn new_task(
     body::task(body, number as u64)
 }
 
+fn plan(_: &Route, body: &[u8], _: &HttpRules, _: u128) -> Result<BodyReader, HttpResponse> {
+    body::plan(body)
+}
+
+fn cancel(route: &Route) -> Result<Request, HttpResponse> {
+    let key = route.name(0).to_owned();
+    Ok(Request::Cancel { key })
+}
+
+fn pause(route: &Route) -> Result<Request, HttpResponse> {
+    let key = route.name(0).to_owned();
+    Ok(Request::Pause { key })
+}
+
+fn resume(route: &Route) -> Result<Request, HttpResponse> {
+    let key = route.name(0).to_owned();
+    Ok(Request::Resume { key })
+}
+
 fn task(route: &Route) -> Result<Request, HttpResponse> {
     Ok(Request::Task {
         key: route.name(0).to_owned(),
@@ -660,7 +687,7 @@ mod tests {
     #[test]
     fn the_page_is_what_a_scraper_reads() {
         let mut ants = Ants::with_hosts(3);
-        ants.stats.messages = [1, 2, 3, 4, 5, 6, 7, 8];
+        ants.stats.messages = [1, 2, 3, 4, 5, 6, 7, 8, 9];
         ants.stats.offlines[2] = 7;
         let response = ask(&ants, "GET /metrics", "");
         let families = metrics_of(std::str::from_utf8(&response.body).unwrap());
@@ -884,6 +911,7 @@ mod tests {
         let command = Request::Command {
             text: "uptime".into(),
             hosts: None,
+            target: None,
             cid: "00000000000000ab0000000000000007".into(),
         };
         let asked = reply("POST /v1/commands", r#"{"command":"up"}"#);
@@ -981,7 +1009,7 @@ mod tests {
     #[test]
     fn only_get_and_head_change_nothing() {
         for row in ENDPOINTS {
-            let reads = row.methods.starts_with("GET");
+            let reads = row.methods.starts_with("GET") || row.path == "/v1/plan";
             assert_eq!(row.access.role() > Role::Read, !reads, "{row:?}");
             assert!(reads || row.methods.split(", ").count() == 1, "{row:?}");
         }

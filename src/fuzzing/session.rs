@@ -266,6 +266,7 @@ impl World {
             hosts: None,
             queue: key.len() % 2 == 1,
             request: u64::from(self.generation),
+            rollout: Default::default(),
         });
         let _ = self.input(Input::Request {
             requester: 1,

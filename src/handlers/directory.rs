@@ -1,10 +1,15 @@
 //! Lookup of hosts for the tasks: a read-only view of the fleet and of the sessions' keys.
 
-use crate::codec::target::Groups;
-use crate::ids::HostId;
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use crate::codec::message::Push;
+use crate::codec::target::{Facts as _, Groups};
+use crate::ids::{HostId, TaskKey};
 
 use super::auth::{Auth, Way};
 use super::context::Ctx;
+use super::effect::Effect;
 use super::fleet::Fleet;
 use super::fleet::facts::HostFacts;
 use super::fleet::foreign;
@@ -62,6 +67,19 @@ impl<'a> Directory<'a> {
         self.fleet.is_online(host)
     }
 
+    /// Address of a host, current or last. A host that was never seen and is named by its address has
+    /// that.
+    pub(crate) fn ip_of(&self, host: &HostId) -> Option<IpAddr> {
+        match self
+            .fleet
+            .find(host)
+            .and_then(|slot| self.fleet.facts(slot))
+        {
+            Some(facts) => facts.ip(),
+            None => host.as_str().parse().ok(),
+        }
+    }
+
     /// Number of slots, used or free.
     pub(crate) fn slots(&self) -> usize {
         self.fleet.slots()
@@ -98,6 +116,20 @@ impl<'a> Directory<'a> {
     /// Groups for use in targets.
     pub(crate) fn groups(&self) -> &'a Groups {
         self.fleet.labels().groups()
+    }
+
+    /// Asks a host to end a task, if it takes such orders and is connected. Returns whether it was
+    /// asked.
+    pub(crate) fn cancel(&self, cx: &mut Ctx<'_>, host: &HostId, key: &TaskKey) -> bool {
+        let host = self.fleet.find(host).and_then(|slot| self.fleet.host(slot));
+        let conn = host
+            .filter(|host| host.cancels())
+            .and_then(Host::identified);
+        if let Some(conn) = conn {
+            let push = Push::Cancel(Cow::Owned(key.to_string()));
+            cx.fx.push(Effect::Push { conn, push });
+        }
+        conn.is_some()
     }
 
     /// Way to reach a host now; `None` if it is offline.

@@ -29,6 +29,7 @@ pub mod view;
 pub use self::auth::Nonces;
 pub use self::core::{Core, Rules};
 pub use self::fleet::labels::LabelRules;
+pub use self::tasks::rollout as tasks_options;
 
 use std::net::SocketAddr;
 

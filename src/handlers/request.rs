@@ -7,6 +7,7 @@ use compact_str::CompactString;
 
 use crate::handlers::fleet::labels::{LabelChanges, LabelSource};
 use crate::handlers::survey::{Columns, Summary, Survey};
+use crate::handlers::tasks::rollout::{RolloutOptions, RolloutState};
 use crate::handlers::view::{Filter, HostView, PageStart};
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::history::Run;
@@ -51,6 +52,8 @@ pub enum Request {
         text: String,
         /// The hosts; `None`: all online hosts.
         hosts: Option<Vec<String>>,
+        /// Text of a target, instead of the hosts.
+        target: Option<String>,
         /// 32 random hex digits.
         cid: String,
     },
@@ -95,6 +98,30 @@ pub enum Request {
     Nodes,
     /// History of a host, of all hosts at a time, or of the fleet.
     History(HistoryRequest),
+    /// A request of a token that may send to the hosts of a target only.
+    Within(Within, Box<Request>),
+    /// Hosts and waves of a task, without sending it.
+    Plan {
+        /// The hosts; all that are online if none are named.
+        hosts: Option<Vec<String>>,
+        /// Target and rollout.
+        options: RolloutOptions,
+    },
+    /// Cancel a task.
+    Cancel {
+        /// Its key.
+        key: String,
+    },
+    /// Pause the rollout of a task.
+    Pause {
+        /// Its key.
+        key: String,
+    },
+    /// Resume the rollout of a task.
+    Resume {
+        /// Its key.
+        key: String,
+    },
     /// Answers to a console command.
     CommandStatus {
         /// Its id.
@@ -115,6 +142,7 @@ impl Request {
                     ..
                 }
                 | Self::Groups { .. }
+                | Self::Plan { .. }
                 | Self::CommandStatus { .. }
         )
     }
@@ -231,6 +259,17 @@ pub struct NewTask {
     pub queue: bool,
     /// A random number that identifies this request.
     pub request: u64,
+    /// Target, instead of the hosts, and rollout.
+    pub rollout: RolloutOptions,
+}
+
+/// A token with a target, to whose hosts alone it may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Within {
+    /// Name of the token.
+    pub token: String,
+    /// Text of the target: names and networks only.
+    pub target: String,
 }
 
 /// Answer to a requester.
@@ -287,6 +326,17 @@ pub enum Response {
     },
     /// The nodes of the store, by name.
     Nodes(Vec<NodeFacts>),
+    /// Hosts and waves of a task.
+    Planned(Box<PlanView>),
+    /// A rollout is paused or resumed.
+    Rollout {
+        /// Key of the task.
+        key: String,
+        /// Its rollout.
+        rollout: RolloutView,
+    },
+    /// A task is cancelled.
+    Cancelled(Box<Cancelled>),
     /// The host is forgotten.
     Forgotten {
         /// Its name.
@@ -318,6 +368,8 @@ pub enum ErrorKind {
     Taken,
     /// Temporarily impossible; the store is unavailable, or a table is full: 503.
     NotNow,
+    /// A host is outside of the target of the requester's token: 403.
+    Forbidden,
 }
 
 /// A task in a list.
@@ -344,6 +396,64 @@ pub struct TaskView {
     pub hosts: Vec<(HostId, TaskState, FoundHost)>,
     /// Start of the next page of hosts, if there is one.
     pub next: Option<u64>,
+    /// Its target and rollout.
+    pub rollout: Option<RolloutView>,
+}
+
+/// A rollout, as it is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolloutView {
+    /// Text of the target.
+    pub target: Option<String>,
+    /// SHA-256 of the frozen list of hosts.
+    pub digest: String,
+    /// Its state.
+    pub state: RolloutState,
+    /// The present wave, from 1.
+    pub wave: u64,
+    /// Number of waves.
+    pub waves: u64,
+    /// Reason for a pause.
+    pub why: Option<String>,
+}
+
+/// Hosts and waves of a task that is not sent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlanView {
+    /// Text of the target.
+    pub target: Option<String>,
+    /// Number of hosts.
+    pub hosts: u64,
+    /// Hosts that are offline.
+    pub offline: u64,
+    /// SHA-256 of the list of hosts.
+    pub digest: String,
+    /// The waves, the first first.
+    pub waves: Vec<PlannedWave>,
+}
+
+/// A wave of a plan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlannedWave {
+    /// Number of hosts.
+    pub hosts: u64,
+    /// Hosts that are offline.
+    pub offline: u64,
+    /// The hosts, folded.
+    pub folded: String,
+}
+
+/// What became of a cancelled task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cancelled {
+    /// Key of the task.
+    pub key: String,
+    /// Hosts that are not sent to, or not again.
+    pub cancelled: u64,
+    /// Hosts that were asked to end it.
+    pub asked: u64,
+    /// Hosts that are at it and cannot be asked.
+    pub cannot: Vec<HostId>,
 }
 
 /// A console command, as it is shown.

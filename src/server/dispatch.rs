@@ -71,5 +71,6 @@ pub(super) fn new_task(source: &dyn DispatchSource) -> NewTask {
         // Distinguishes this request from those of other servers, so it comes from the system if
         // possible.
         request: getrandom::u64().unwrap_or_else(|_| fastrand::u64(..)),
+        ..NewTask::default()
     }
 }

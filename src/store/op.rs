@@ -97,6 +97,8 @@ pub enum Op {
     Result(Box<TaskResult>),
     /// States of hosts in a task that come from no report.
     TaskStates(Box<TaskStates>),
+    /// Target and rollout of a task.
+    Rollout(Box<RolloutText>),
     /// A task to be stored, completely or not at all.
     Dispatch(Box<Dispatch>),
     /// A task that was stored once and may be lost: its missing parts are rewritten, without an
@@ -132,6 +134,7 @@ impl Op {
                 | Self::History(_)
                 | Self::Ring(_)
                 | Self::Rung(_)
+                | Self::Rollout(_)
         )
     }
 
@@ -671,13 +674,15 @@ mod tests {
     fn states_change_only_along_these_arrows() {
         let reported = [T::Answered, T::Working, T::NoBook, T::Done, T::Failed];
         let beyond_work = [T::NoBook, T::Lost, T::Done, T::Failed];
-        let sent = [T::Sent, T::Unanswered, T::Lost, T::Expired];
+        let sent = [T::Sent, T::Unanswered, T::Lost, T::Expired, T::Cancelled];
         for state in T::ALL {
             let next: Vec<T> = match state {
                 T::Offline | T::Done | T::Failed | T::Expired => vec![],
                 T::Queued | T::Sent => [&reported[..], &sent].concat(),
-                T::Answered => [&beyond_work[..], &[T::Working]].concat(),
-                T::Working => beyond_work.to_vec(),
+                T::Held => T::ALL.to_vec(),
+                T::Answered => [&beyond_work[..], &[T::Working, T::Cancelled]].concat(),
+                T::Working => [&beyond_work[..], &[T::Cancelled]].concat(),
+                T::Cancelled => [&beyond_work[..], &[T::Working]].concat(),
                 T::Unanswered => [&reported[..], &[T::Lost, T::Expired]].concat(),
                 T::Lost => [&reported[1..], &[T::Expired]].concat(),
                 T::NoBook => vec![T::Working],

@@ -88,6 +88,7 @@ impl Claim {
             commands,
             hosts,
             expires,
+            rollout: None,
         }
     }
 
@@ -155,6 +156,15 @@ pub const fn is_awaited(state: TaskState) -> bool {
     matches!(
         state,
         T::Offline | T::Queued | T::Sent | T::Unanswered | T::Expired
+    )
+}
+
+/// Returns whether a host in this state has just been sent to, or would have been.
+#[must_use]
+pub const fn has_entered(state: TaskState) -> bool {
+    matches!(
+        state,
+        TaskState::Sent | TaskState::Queued | TaskState::Offline
     )
 }
 
@@ -285,6 +295,7 @@ mod tests {
     fn a_claim_is_parsed_and_matches_its_request() {
         let dispatch = Dispatch {
             request: u64::MAX,
+            rollout: None,
             key: TaskKey::parse("AC1", "AC").unwrap(),
             created: UnixMs(17),
             queue: true,

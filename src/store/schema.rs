@@ -27,6 +27,7 @@
 //! | [`LABELS`] | hash | host → its labels from an administrator, as JSON | when the host is forgotten |
 //! | [`TASKS`] | sorted set | task key → creation time, unix ms | members swept when the task is gone |
 //! | [`task`] | string | a task's claim, as JSON (`records::Claim`) | with the book |
+//! | [`task_rollout`] | string | target and rollout of a task, as JSON | with the book |
 //! | [`task_hosts`] | hash | host → its state in the task | with the book |
 //! | [`task_result`] | hash | command → its result, as JSON (`records`) | `keep` after the newest, or with the book |
 //! | [`EVENTS`] | stream | fields in [`event`], all text | trimmed at about `STREAM_ENTRIES_MAX` |
@@ -128,6 +129,8 @@ keys! {
     task(key: &TaskKey) = "anthill:task:{key}";
     /// The state of each host in a task.
     task_hosts(key: &TaskKey) = "anthill:task:{key}:hosts";
+    /// Target and rollout of a task.
+    task_rollout(key: &TaskKey) = "anthill:task:{key}:rollout";
     /// Results of commands on a host. `code` is the task's key, or the id of a console command.
     task_result(code: &str, host: &HostId) = "anthill:task:{code}:result:{host}";
     /// The lease of a node.
@@ -160,7 +163,7 @@ pub fn outside(place: &Place) -> String {
 
 /// Keys of a task that belong to all its hosts. They expire together when one of the hosts ends.
 #[must_use]
-pub fn of_whole_task(key: &TaskKey) -> [String; 7] {
+pub fn of_whole_task(key: &TaskKey) -> [String; 8] {
     [
         book(key),
         response(key),
@@ -169,6 +172,7 @@ pub fn of_whole_task(key: &TaskKey) -> [String; 7] {
         complete_names(key),
         task(key),
         task_hosts(key),
+        task_rollout(key),
     ]
 }
 

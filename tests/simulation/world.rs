@@ -758,6 +758,7 @@ impl World {
             queue: self.dice.one_in(2),
             request: self.dice.number(),
             key: key.clone(),
+            rollout: Default::default(),
         };
         if self.server.is_some() {
             self.ledger.asked(self.requesters, &key);

@@ -184,6 +184,7 @@ impl Core {
             return drop_datagram("it is a duplicate", fx);
         }
         match push {
+            Push::Cancel(_) => {}
             Push::Task(key) => self.accept_key(at, &key, fx),
             Push::Command { text, cid } => self.accept_command(at, &text, &cid, fx),
         }

@@ -288,6 +288,7 @@ impl Core {
             FromServer::Push(_) if self.is_unproved() => {
                 self.disconnect(at, "it sends work before its proof", fx);
             }
+            FromServer::Push(Push::Cancel(_)) => {}
             FromServer::Push(Push::Task(key)) => self.accept_key(at, &key, fx),
             FromServer::Push(Push::Command { text, cid }) => {
                 self.accept_command(at, &text, &cid, fx);

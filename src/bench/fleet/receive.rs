@@ -85,7 +85,7 @@ impl Fleet {
                 self.emit(FleetEvent::Task(index, key.into_owned()));
                 return Ok(());
             }
-            FromServer::Push(Push::Command { .. }) => return Ok(()),
+            FromServer::Push(Push::Command { .. } | Push::Cancel(_)) => return Ok(()),
             FromServer::Reply(reply) => reply,
         };
         match (reply.word, reply.seq) {

@@ -7,11 +7,75 @@ use crate::limits::TARGET_SPANS_MAX;
 
 use super::name::{is_padded, merged, number, numbered};
 
-/// Numbers of a family without leading zeros, and by width those with.
-#[derive(Default)]
+/// Hosts that are being folded, one at a time.
+#[derive(Debug, Default)]
+pub struct Folder {
+    /// By prefix and suffix, with a bracket between them.
+    families: HashMap<String, Family>,
+    singles: Vec<String>,
+    key: String,
+}
+
+/// Numbered names alike but for the number.
+#[derive(Debug, Default)]
 struct Family {
+    /// Numbers without leading zeros.
     plain: Vec<u64>,
+    /// Numbers with leading zeros, by width.
     padded: HashMap<usize, Vec<u64>>,
+}
+
+impl Folder {
+    /// Adds a host.
+    pub fn add(&mut self, host: &str) {
+        let parts = numbered(host);
+        // At most 18 digits.
+        let parts = parts.and_then(|parts| Some((parts, number(parts.1)?)));
+        let Some(((prefix, digits, suffix), number)) = parts else {
+            self.singles.push(match host {
+                "all" => "\"all\"".to_owned(),
+                _ => host.to_owned(),
+            });
+            return;
+        };
+        self.key.clear();
+        self.key.extend([prefix, "[", suffix]);
+        if !self.families.contains_key(&self.key) {
+            self.families.insert(self.key.clone(), Family::default());
+        }
+        if let Some(family) = self.families.get_mut(&self.key) {
+            match is_padded(digits) {
+                true => family.padded.entry(digits.len()).or_default().push(number),
+                false => family.plain.push(number),
+            }
+        }
+    }
+
+    /// The folded hosts.
+    #[must_use]
+    pub fn finish(self) -> String {
+        let mut parts = self.singles;
+        for (key, family) in self.families {
+            let (prefix, suffix) = key.split_once('[').unwrap_or((&key, ""));
+            let Family { plain, mut padded } = family;
+            let mut rest = Vec::with_capacity(plain.len());
+            for number in plain {
+                // `db-099` and `db-100` stand together.
+                match padded.get_mut(&digits_of(number)) {
+                    Some(numbers) => numbers.push(number),
+                    None => rest.push(number),
+                }
+            }
+            for (width, numbers) in padded.into_iter().chain([(0, rest)]) {
+                let spans = merged(numbers.into_iter().map(|number| (number, number)).collect());
+                let spans = spans.chunks(TARGET_SPANS_MAX);
+                parts.extend(spans.map(|spans| span_text(prefix, spans, suffix, width)));
+            }
+        }
+        parts.sort_by(|one, other| natural_order(one, other));
+        parts.dedup();
+        parts.join(",")
+    }
 }
 
 /// Hosts as a short text, in the order of names and numbers: `db-[001-024],lb,web-[1-12,15]`.
@@ -19,49 +83,9 @@ struct Family {
 /// bare word means every host.
 #[must_use]
 pub fn fold<'a>(hosts: impl Iterator<Item = &'a str>) -> String {
-    let mut families: HashMap<(&str, &str), Family> = HashMap::new();
-    let mut parts: Vec<String> = Vec::new();
-    for host in hosts {
-        let Some((prefix, digits, suffix)) = numbered(host) else {
-            parts.push(match host {
-                "all" => "\"all\"".to_owned(),
-                _ => host.to_owned(),
-            });
-            continue;
-        };
-        // At most 18 digits.
-        let Some(number) = number(digits) else {
-            continue;
-        };
-        let family = families.entry((prefix, suffix)).or_default();
-        match is_padded(digits) {
-            true => family.padded.entry(digits.len()).or_default().push(number),
-            false => family.plain.push(number),
-        }
-    }
-    for ((prefix, suffix), family) in families {
-        let Family { plain, mut padded } = family;
-        let mut rest = Vec::with_capacity(plain.len());
-        for number in plain {
-            // `db-099` and `db-100` stand together.
-            match padded.get_mut(&digits_of(number)) {
-                Some(numbers) => numbers.push(number),
-                None => rest.push(number),
-            }
-        }
-        for (width, numbers) in padded.into_iter().chain([(0, rest)]) {
-            let spans = merged(numbers.into_iter().map(|number| (number, number)).collect());
-            let spans: Vec<&[(u64, u64)]> = spans.chunks(TARGET_SPANS_MAX).collect();
-            parts.extend(
-                spans
-                    .into_iter()
-                    .map(|spans| span_text(prefix, spans, suffix, width)),
-            );
-        }
-    }
-    parts.sort_by(|one, other| natural_order(one, other));
-    parts.dedup();
-    parts.join(",")
+    let mut folder = Folder::default();
+    hosts.for_each(|host| folder.add(host));
+    folder.finish()
 }
 
 fn digits_of(number: u64) -> usize {

@@ -18,7 +18,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 
-pub use self::fold::{fold, natural_order};
+pub use self::fold::{Folder, fold, natural_order};
 pub use self::label::{BUILT_IN_KEYS, is_label_text};
 pub use self::select::{Facts, Groups, NoMatch, Search, Selection};
 

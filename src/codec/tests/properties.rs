@@ -123,7 +123,7 @@ fn said() -> impl Strategy<Value = FromServer<'static>> {
         let interval_s = interval.abs();
         (Flag::Hello, Word::Welcome { interval_s })
     });
-    let refused = (0..Flag::ALL.len() - 1, text());
+    let refused = (0..Flag::ALL.len() - 2, text());
     let refused = refused.prop_map(|(flag, why)| (Flag::ALL[flag], Word::Refused(why)));
     let plain = prop::sample::select(vec![
         (Flag::Heartbeat, Word::Alive),

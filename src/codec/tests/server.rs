@@ -14,6 +14,9 @@ fn content(body: &str) -> Result<FromServer<'static>, (&'static str, String)> {
             Ok(match content {
                 FromServer::Reply(reply) => FromServer::Reply(reply),
                 FromServer::Push(Push::Task(task)) => push_task(&task),
+                FromServer::Push(Push::Cancel(task)) => {
+                    FromServer::Push(Push::Cancel(task.into_owned().into()))
+                }
                 FromServer::Push(Push::Command { text, cid }) => push_command(&text, &cid),
             })
         }

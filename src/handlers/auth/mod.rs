@@ -358,7 +358,7 @@ impl Challenge {
 /// Signed content of an ADH44.
 pub(crate) fn over<'a>(push: &'a Push<'_>) -> Over<'a> {
     let (field, value, cid) = match push {
-        Push::Task(key) => ("taskId", key, None),
+        Push::Task(key) | Push::Cancel(key) => ("taskId", key, None),
         Push::Command { text, cid } => ("command", text, Some(Cow::Borrowed(&**cid))),
     };
     Over {

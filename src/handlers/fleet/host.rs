@@ -148,6 +148,8 @@ struct Extra {
     asks: bool,
     /// Identifies the host's process.
     boot: Option<Box<str>>,
+    /// It takes orders to end a task.
+    cancels: bool,
     rest: Option<Box<Rest>>,
 }
 
@@ -160,6 +162,7 @@ impl Default for Extra {
             identified: None,
             asks: false,
             boot: None,
+            cancels: false,
             rest: None,
         }
     }
@@ -398,6 +401,19 @@ impl Host {
         let was = self.has(mark);
         self.set(mark, false);
         was
+    }
+
+    /// Returns whether it takes orders to end a task.
+    #[must_use]
+    pub fn cancels(&self) -> bool {
+        self.extra.as_deref().is_some_and(|extra| extra.cancels)
+    }
+
+    /// It takes orders to end a task, or does not.
+    pub fn set_cancels(&mut self, cancels: bool) {
+        if cancels != self.cancels() {
+            self.extra_mut().cancels = cancels;
+        }
     }
 
     /// Identifier of its process.

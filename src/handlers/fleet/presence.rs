@@ -113,6 +113,7 @@ impl Fleet {
         host.set_asks(asks);
         host.set_udp(hello.udp.unwrap_or(0));
         host.set(Marks::PUSH, hello.push);
+        host.set_cancels(hello.cancel);
         let ip = host.peer().ip();
         if !host.is_named_by(ip) {
             self.addresses.insert(ip, host.udp(), slot);

@@ -87,6 +87,7 @@ impl Step<'_> {
         self.tasks.look_at_deliveries(&mut self.cx, judge);
         self.tasks.look_at_tasks(&mut self.cx, judge);
         self.tasks.look_at_commands(judge);
+        self.tasks.look_at_rollouts(judge);
         self.tasks.hurry_dispatches(&mut self.cx, judge);
         self.tasks.hurry_reads(&mut self.cx, judge);
         let hosts = Directory::new(self.fleet, self.auth);

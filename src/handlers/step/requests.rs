@@ -5,7 +5,9 @@ use crate::handlers::request::Request;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::console::NewCommand;
 use crate::handlers::tasks::dispatch::not_now;
+use crate::handlers::tasks::jobs::Whom;
 use crate::handlers::tasks::reads::Reading;
+use crate::handlers::tasks::waves::Control;
 use crate::handlers::view::PageStart;
 use crate::limits::HOSTS_PER_STEP_MAX;
 use crate::store::op::Question;
@@ -22,13 +24,40 @@ impl Step<'_> {
         };
         let hosts = Directory::new(self.fleet, self.auth);
         let (tasks, cx) = (&mut *self.tasks, &mut self.cx);
+        let (within, request) = match request {
+            Request::Within(within, request) => (Some(within), *request),
+            request => (None, request),
+        };
         let begun = match request {
-            Request::Dispatch(task) => tasks.dispatch(cx, hosts, requester, task),
+            Request::Within(..) => return,
+            Request::Dispatch(task) => tasks.dispatch(cx, hosts, requester, task, within),
             Request::Command {
                 text,
                 cid,
                 hosts: names,
-            } => tasks.command(cx, hosts, requester, NewCommand { text, cid }, names),
+                target,
+            } => {
+                let command = NewCommand { text, cid };
+                let whom = Whom {
+                    names,
+                    target,
+                    within,
+                };
+                tasks.command(cx, hosts, requester, command, whom)
+            }
+            Request::Plan {
+                hosts: names,
+                options,
+            } => tasks.plan(cx, hosts, requester, (names, options)),
+            Request::Cancel { key } => {
+                tasks.control(cx, hosts, requester, (key, Control::Cancel), within)
+            }
+            Request::Pause { key } => {
+                tasks.control(cx, hosts, requester, (key, Control::Pause), within)
+            }
+            Request::Resume { key } => {
+                tasks.control(cx, hosts, requester, (key, Control::Resume), within)
+            }
             Request::Tasks { cursor, limit } => {
                 return cx.respond(requester, tasks.list_tasks(cursor, limit));
             }

@@ -18,7 +18,7 @@ use crate::handlers::request::{CommandView, ErrorKind, Response};
 use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::commands::{Command, CommandHost};
 use crate::handlers::tasks::dispatch::{Refusal, not_now, wrong};
-use crate::handlers::tasks::jobs::{Named, Purpose};
+use crate::handlers::tasks::jobs::{Named, Purpose, Whom};
 use crate::handlers::tasks::reads::{Reading, unknown};
 use crate::handlers::tasks::sends::Outgoing;
 
@@ -219,7 +219,7 @@ impl Tasks {
         hosts: Directory<'_>,
         requester: u64,
         command: NewCommand,
-        names: Option<Vec<String>>,
+        whom: Whom,
     ) -> Result<(), Refusal> {
         let NewCommand { text, cid } = &command;
         check_command(text, &cx.rules.key_prefix)?;
@@ -227,7 +227,7 @@ impl Tasks {
         if !is_cid || self.commands.has(cid) {
             return Err(not_new());
         }
-        self.name_hosts(cx, hosts, requester, Purpose::Command(command), names)
+        self.name_hosts(cx, hosts, requester, Purpose::Command(command), whom)
     }
 
     /// Handles a request for the answers to a command.

@@ -65,6 +65,7 @@ impl Tasks {
         let (recipient, task) = (delivery.recipient, delivery.task);
         self.restores.note_change(task);
         self.echo(cx, slot);
+        self.touch_rollout(task);
         if self.table.task(task).is_some_and(Task::is_over) {
             // A report of the only host has its task expire itself.
             let reported = cause == Cause::Report;

@@ -18,10 +18,12 @@ use crate::time::{Instant, Span, UnixMs};
 use crate::handlers::context::Ctx;
 use crate::handlers::directory::Directory;
 use crate::handlers::effect::EventKind;
-use crate::handlers::request::{ErrorKind, NewTask, Response};
+use crate::handlers::request::{ErrorKind, NewTask, Response, Within};
 use crate::handlers::tasks::Tasks;
-use crate::handlers::tasks::jobs::{Job, Named, Purpose};
+use crate::handlers::tasks::jobs::{Job, Named, Purpose, Whom};
+use crate::handlers::tasks::rollout::{OfflineRule, Rollout, RolloutOptions};
 use crate::handlers::tasks::table::{Draft, Room, Task, sort_book};
+use crate::handlers::tasks::waves::{check_expected, plan_rollout};
 
 /// Longest wait of a requester for the store.
 pub(crate) const WAIT: Span = Span::from_secs(DISPATCH_WAIT_S_MAX);
@@ -42,6 +44,7 @@ struct Pending {
     /// An offline host is queued for.
     waits: bool,
     stamp: Stamp,
+    rollout: Option<Box<Rollout>>,
 }
 
 /// A task whose key and commands have been checked, but not its hosts.
@@ -55,6 +58,8 @@ pub(crate) struct CheckedTask {
     request: u64,
     /// Deadline of its requester.
     deadline: Instant,
+    /// Its target, and how it goes out.
+    pub(crate) options: RolloutOptions,
 }
 
 impl CheckedTask {
@@ -124,6 +129,10 @@ impl Dispatches {
                 hosts: pending.named.hosts.clone(),
                 rings: pending.named.rings.clone().into_iter().collect(),
                 stamp: pending.stamp,
+                rollout: pending
+                    .rollout
+                    .as_deref()
+                    .and_then(|rollout| serde_json::to_string(rollout).ok()),
             })));
         }
     }
@@ -145,7 +154,7 @@ impl Tasks {
         cx: &mut Ctx<'_>,
         requester: u64,
         task: CheckedTask,
-        named: Named,
+        mut named: Named,
     ) -> Result<(), Refusal> {
         let CheckedTask {
             key,
@@ -153,7 +162,10 @@ impl Tasks {
             queue,
             request,
             deadline,
+            options,
         } = task;
+        check_expected(&options, &named)?;
+        let rollout = plan_rollout(&options, &mut named);
         if !cx.is_store_up() {
             return Err(not_now("the store is unavailable"));
         }
@@ -166,7 +178,8 @@ impl Tasks {
             return Err((ErrorKind::Taken, taken(&key)));
         }
         let hosts = named.hosts.len();
-        let waits = named.queued > 0;
+        // Later waves may queue for hosts, too.
+        let waits = named.queued > 0 || (queue && rollout.is_some());
         let queued = self.dispatches.reserved(true);
         let queued = queued.and(Room::of(&commands, hosts));
         if waits && !self.table.has_room_to_queue(queued) {
@@ -190,6 +203,7 @@ impl Tasks {
             named,
             waits,
             stamp: cx.stamp(),
+            rollout,
         };
         self.dispatches.pending.insert(request, pending);
         self.dispatches.turn.push_back(request);
@@ -205,6 +219,7 @@ impl Tasks {
             named,
         } = entering;
         self.table.set_look(task, cx.at.now + cx.rules.keep);
+        self.first_wave_entered(cx, task);
         if self.table.task(task).is_some_and(Task::is_over) {
             self.table.write_over(task, cx.stats.store_sessions);
         }
@@ -247,6 +262,7 @@ impl Tasks {
         hosts: Directory<'_>,
         requester: u64,
         task: NewTask,
+        within: Option<Within>,
     ) -> Result<(), Refusal> {
         let prefix = &cx.rules.key_prefix;
         let key = TaskKey::parse(&task.key, prefix).ok_or_else(|| {
@@ -257,14 +273,45 @@ impl Tasks {
         let mut commands = task.commands;
         check_book(&commands)?;
         sort_book(&mut commands);
+        let mut options = task.rollout;
+        if task.queue && *options.offline.get_or_insert(OfflineRule::Queue) != OfflineRule::Queue {
+            return Err(wrong(
+                "`queue` and this value of `offline` exclude each other".to_owned(),
+            ));
+        }
+        let whom = Whom {
+            names: task.hosts,
+            target: options.target.clone(),
+            within,
+        };
         let checked = CheckedTask {
             key,
             commands,
-            queue: task.queue,
+            queue: options.offline == Some(OfflineRule::Queue),
             request: task.request,
             deadline: cx.at.now + WAIT,
+            options,
         };
-        self.name_hosts(cx, hosts, requester, Purpose::Task(checked), task.hosts)
+        self.name_hosts(cx, hosts, requester, Purpose::Task(checked), whom)
+    }
+
+    /// Handles a request for a plan.
+    ///
+    /// # Errors
+    /// When it is refused at once.
+    pub(crate) fn plan(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        requester: u64,
+        (names, options): (Option<Vec<String>>, RolloutOptions),
+    ) -> Result<(), Refusal> {
+        let whom = Whom {
+            names,
+            target: options.target.clone(),
+            within: None,
+        };
+        self.name_hosts(cx, hosts, requester, Purpose::Plan(options), whom)
     }
 
     /// Settles a dispatch with the answer of the store.
@@ -310,6 +357,7 @@ impl Tasks {
             commands,
             named,
             stamp,
+            rollout,
             ..
         } = pending;
         if self.table.find(&key).is_some() {
@@ -335,6 +383,7 @@ impl Tasks {
             request,
             queue,
             commands,
+            rollout,
         };
         let entering = Entering {
             requester,

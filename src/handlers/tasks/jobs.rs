@@ -19,15 +19,20 @@ use crate::ids::HostId;
 use crate::limits::{DELIVERIES_MAX, DISPATCHES_WAITING_MAX, HOSTS_PER_STEP_MAX, LISTINGS_MAX};
 use crate::store::op::TaskState;
 
-use crate::handlers::request::Response;
+use crate::handlers::request::{Response, Within};
 use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
 use crate::handlers::tasks::lifetime::Expiring;
 use crate::handlers::tasks::locate::needs_locating;
 use crate::handlers::tasks::peers::{Merging, Rounding};
-use crate::handlers::tasks::resolve::{Listing, answer_listing};
+use crate::handlers::tasks::resolve::{Listing, Resolution, answer_listing};
 use crate::handlers::tasks::restore::Restoring;
 use crate::handlers::tasks::resume::{Holding, Resuming};
+use crate::handlers::tasks::rollout::RolloutOptions;
+use crate::handlers::tasks::scope::Scope;
+use crate::handlers::tasks::waves::{
+    Admitting, Cancelling, Planning, Waving, answer_cancel, answer_plan, check_expected,
+};
 
 /// Work that may take more than one step.
 #[derive(Debug)]
@@ -42,6 +47,14 @@ pub(crate) enum Job {
     Showing(Box<Showing>),
     /// The hosts of a target are listed.
     Listing(Box<Listing>),
+    /// The hosts of a request are planned.
+    Planning(Box<Planning>),
+    /// A wave goes out to its hosts.
+    Waving(Waving),
+    /// The hosts of a task are compared with the target of a token.
+    Admitting(Box<Admitting>),
+    /// A task is cancelled.
+    Cancelling(Box<Cancelling>),
     /// The hosts of an expired task are ended.
     Expiring(Expiring),
     /// The hosts of a stored task go into the tables.
@@ -69,6 +82,8 @@ pub(crate) enum Purpose {
     Task(CheckedTask),
     /// A console command.
     Command(NewCommand),
+    /// A plan.
+    Plan(RolloutOptions),
 }
 
 /// The lookup of the hosts of a request.
@@ -77,9 +92,20 @@ pub(crate) struct Naming {
     requester: u64,
     purpose: Purpose,
     names: Names,
+    /// Target of the requester's token.
+    scope: Option<Scope>,
     /// Number of names, or entries of the table, in all.
     count: usize,
     named: Named,
+}
+
+/// Hosts of a request as it names them: some, those of a target, or all that are online.
+#[derive(Debug, Default)]
+pub(crate) struct Whom {
+    pub(crate) names: Option<Vec<String>>,
+    pub(crate) target: Option<String>,
+    /// Target of the requester's token.
+    pub(crate) within: Option<Within>,
 }
 
 /// Names still to be looked up.
@@ -89,6 +115,8 @@ enum Names {
     Listed(vec::IntoIter<String>),
     /// All online hosts, from this slot on.
     Online(u32),
+    /// Hosts of a target.
+    Target(Box<Resolution>),
 }
 
 /// The hosts of a request, each once.
@@ -146,6 +174,10 @@ impl Jobs {
             | Job::Restoring(_)
             | Job::Merging(_)
             | Job::Rounding(_)
+            | Job::Planning(_)
+            | Job::Waving(_)
+            | Job::Admitting(_)
+            | Job::Cancelling(_)
             | Job::Resuming(_) => 0,
         });
         self.line.is_empty()
@@ -165,6 +197,14 @@ impl Tasks {
                 Job::Commanding(commanding) => commanding.requester(),
                 Job::Showing(showing) => showing.requester,
                 Job::Listing(listing) => listing.requester,
+                Job::Planning(planning) => planning.requester,
+                Job::Admitting(admitting) => admitting.requester,
+                Job::Cancelling(cancelling) => match cancelling.requester {
+                    Some(requester) => requester,
+                    None => continue,
+                },
+                // A start goes on with a wave.
+                Job::Waving(_) => continue,
                 Job::Expiring(_) | Job::Holding(_) | Job::Resuming(_) | Job::Restoring(_) => {
                     continue;
                 }
@@ -185,6 +225,10 @@ impl Tasks {
         self.jobs.line.retain(|job| match job {
             Job::Listing(listing) => listing.requester != requester,
             Job::Showing(showing) => showing.requester != requester,
+            Job::Planning(planning) => planning.requester != requester,
+            Job::Naming(naming) => {
+                naming.requester != requester || !matches!(naming.purpose, Purpose::Plan(_))
+            }
             _ => true,
         });
         self.forget_reads_of(requester);
@@ -196,8 +240,23 @@ impl Naming {
     fn step(&mut self, hosts: Directory<'_>, max: usize) -> Result<bool, Refusal> {
         let waits = match &self.purpose {
             Purpose::Task(task) if task.queue => TaskState::Queued,
-            Purpose::Task(_) | Purpose::Command(_) => TaskState::Offline,
+            Purpose::Task(_) | Purpose::Command(_) | Purpose::Plan(_) => TaskState::Offline,
         };
+        if let Names::Target(resolution) = &mut self.names {
+            let (named, scope) = (&mut self.named, &mut self.scope);
+            let mut inside = Ok(());
+            let is_over = resolution.step(hosts, max, |_, facts| {
+                if let (Ok(()), Some(scope)) = (&inside, &mut *scope) {
+                    inside = scope.check(hosts, &facts.id);
+                }
+                let state = match facts.is_online() {
+                    true => TaskState::Sent,
+                    false => waits,
+                };
+                named.add(facts.id, |_| (state, false));
+            });
+            return inside.and(is_over);
+        }
         for _ in 0..max {
             let is_listed = matches!(self.names, Names::Listed(_));
             let host = match &mut self.names {
@@ -219,7 +278,11 @@ impl Naming {
                         None => continue,
                     }
                 }
+                Names::Target(_) => return Ok(true),
             };
+            if let Some(scope) = &mut self.scope {
+                scope.check(hosts, &host)?;
+            }
             self.named.add(host, |host| {
                 let unknown = is_listed && !hosts.is_known(host);
                 match hosts.is_online(host) {
@@ -238,6 +301,8 @@ impl Tasks {
     pub(crate) fn go_on(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, max: usize) {
         if self.table.has_going() {
             self.table.remove_some(max);
+        } else if self.rollouts.has_ready() {
+            self.advance_rollout(cx);
         } else if let Some(job) = self.jobs.line.pop_front() {
             self.step(cx, hosts, job, max);
         }
@@ -276,6 +341,14 @@ impl Tasks {
             Job::Merging(merging) => (0, Ok(self.merge_some(cx, hosts, merging, max))),
             Job::Rounding(rounding) => (0, Ok(self.round_some(hosts, rounding, max))),
             Job::Showing(showing) => (showing.requester, self.show_some(showing, max)),
+            Job::Planning(planning) => (planning.requester, Ok(planning.step(max))),
+            Job::Admitting(admitting) => (
+                admitting.requester,
+                self.admit_some(hosts, admitting, max)
+                    .map_err(Response::from),
+            ),
+            Job::Waving(waving) => (0, Ok(self.wave_some(cx, hosts, waving, max))),
+            Job::Cancelling(cancelling) => (0, Ok(self.cancel_some(cx, hosts, cancelling, max))),
             Job::Listing(listing) => (
                 listing.requester,
                 listing.step(hosts, max).map_err(Response::from),
@@ -304,6 +377,10 @@ impl Tasks {
             Job::Restoring(restoring) => self.listed(*restoring),
             Job::Commanding(commanding) => self.commanded(cx, *commanding),
             Job::Listing(listing) => answer_listing(cx, *listing),
+            Job::Planning(planning) => answer_plan(cx, *planning),
+            Job::Waving(waving) => self.waved(cx, &waving),
+            Job::Admitting(admitting) => self.admitted(cx, hosts, *admitting),
+            Job::Cancelling(cancelling) => answer_cancel(cx, *cancelling),
             Job::Showing(showing) => {
                 let Showing {
                     requester, view, ..
@@ -337,8 +414,16 @@ impl Tasks {
         hosts: Directory<'_>,
         requester: u64,
         purpose: Purpose,
-        names: Option<Vec<String>>,
+        whom: Whom,
     ) -> Result<(), Refusal> {
+        let Whom {
+            names,
+            target,
+            within,
+        } = whom;
+        if names.is_some() && target.is_some() {
+            return Err(wrong("`hosts` and `target` exclude each other".to_owned()));
+        }
         let count = names.as_ref().map_or(hosts.slots(), Vec::len);
         if names.is_some() && count == 0 {
             return Err(wrong(
@@ -348,14 +433,20 @@ impl Tasks {
         if !self.jobs.has_room(count) {
             return Err(too_many());
         }
-        let names = match names {
-            Some(names) => Names::Listed(names.into_iter()),
-            None => Names::Online(0),
+        let scope = within.map(Scope::new).transpose()?;
+        let names = match (names, target) {
+            (Some(names), _) => Names::Listed(names.into_iter()),
+            (None, Some(target)) => Names::Target(Box::new(Resolution::new(hosts, &target)?)),
+            (None, None) => match &scope {
+                Some(scope) => return Err(scope.unnamed()),
+                None => Names::Online(0),
+            },
         };
         let naming = Naming {
             requester,
             purpose,
             names,
+            scope,
             count,
             named: Named::default(),
         };
@@ -372,17 +463,32 @@ impl Tasks {
             names,
             ..
         } = naming;
+        if let Purpose::Plan(options) = purpose {
+            if let Err(refusal) = check_expected(&options, &named) {
+                return cx.respond(requester, refusal.into());
+            }
+            let planning = Planning::new(requester, &options, named);
+            return self.begin_job(cx, hosts, Job::Planning(Box::new(planning)));
+        }
         let everyone = matches!(names, Names::Online(_));
         let purpose = match purpose {
-            Purpose::Task(task) if needs_locating(cx, &named, everyone) => {
+            // The waves of a rollout are of the hosts of this node.
+            Purpose::Task(task)
+                if !task.options.has_waves() && needs_locating(cx, &named, everyone) =>
+            {
                 return self.locate(cx, requester, task, named, everyone);
             }
             purpose => purpose,
         };
         if named.hosts.is_empty() {
-            return cx.respond(requester, wrong("no host is online".to_owned()).into());
+            let text = match names {
+                Names::Target(_) => "the target leaves no host",
+                Names::Listed(_) | Names::Online(_) => "no host is online",
+            };
+            return cx.respond(requester, wrong(text.to_owned()).into());
         }
         match purpose {
+            Purpose::Plan(_) => {}
             Purpose::Task(task) => {
                 if let Err(refusal) = self.store_task(cx, requester, task, named) {
                     cx.respond(requester, refusal.into());
@@ -401,6 +507,20 @@ fn too_many() -> Refusal {
 }
 
 impl Named {
+    /// Holds the hosts from the `first`-th on, in the order of their names.
+    pub(crate) fn hold_from(&mut self, first: usize) {
+        let hosts = Arc::make_mut(&mut self.hosts);
+        for place in self.places.values().skip(first) {
+            let (_, state) = &mut hosts[*place as usize];
+            match state {
+                TaskState::Sent => self.sent -= 1,
+                TaskState::Queued => self.queued -= 1,
+                _ => {}
+            }
+            *state = TaskState::Held;
+        }
+    }
+
     /// One more host that another node holds.
     pub(super) fn add_elsewhere(&mut self, host: HostId, node: &str) {
         let count = self.hosts.len();

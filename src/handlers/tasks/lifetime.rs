@@ -167,7 +167,9 @@ impl Tasks {
             return;
         }
         let state = delivery.map(|delivery| delivery.state);
-        if let Some(TaskState::Queued | TaskState::Lost | TaskState::Unanswered) = state {
+        if let Some(TaskState::Held | TaskState::Queued | TaskState::Lost | TaskState::Unanswered) =
+            state
+        {
             self.turn_delivery(cx, slot, TaskState::Expired, Cause::Ourselves);
         }
     }

@@ -15,12 +15,15 @@ pub(crate) mod reports;
 pub(crate) mod resolve;
 pub(crate) mod restore;
 mod resume;
+pub mod rollout;
+mod scope;
 pub(crate) mod sends;
 pub(crate) mod sequence;
 pub(crate) mod shards;
 pub(crate) mod states;
 pub(crate) mod strays;
 pub(crate) mod table;
+pub(crate) mod waves;
 pub(crate) mod work;
 
 use std::collections::VecDeque;
@@ -45,6 +48,7 @@ use self::sends::Outgoing;
 use self::states::States;
 use self::strays::Strays;
 use self::table::TaskTable;
+use self::waves::Rollouts;
 use self::work::Work;
 
 /// Tasks, console commands, and the work in progress on them.
@@ -67,6 +71,7 @@ pub(crate) struct Tasks {
     reads: Reads,
     work: Work,
     peers: Peers,
+    rollouts: Rollouts,
 }
 
 impl Tasks {
@@ -88,6 +93,7 @@ impl Tasks {
             reads: Reads::default(),
             work: Work::default(),
             peers: Peers::default(),
+            rollouts: Rollouts::default(),
         }
     }
 
@@ -98,7 +104,7 @@ impl Tasks {
 
     /// Returns whether requests with many hosts are under way.
     pub(crate) fn has_jobs(&self) -> bool {
-        !self.jobs.is_empty() || self.table.has_going()
+        !self.jobs.is_empty() || self.table.has_going() || self.rollouts.has_ready()
     }
 
     /// Returns whether operations are ready.
@@ -108,11 +114,13 @@ impl Tasks {
             || self.restores.has_ops()
             || self.reads.has_ops()
             || self.peers.has_ops()
+            || self.rollouts.has_ops()
     }
 
     /// Returns whether nothing is left to be written.
     pub(crate) fn is_settled(&self) -> bool {
         !self.has_states()
+            && !self.rollouts.has_ops()
             && !self.restores.is_due()
             && self.dispatches.len() == 0
             && !self.has_jobs()
@@ -138,6 +146,7 @@ impl Tasks {
             self.reads.deadline(),
             self.payloads.deadline(),
             self.peers.deadline(),
+            self.rollouts.deadline(),
         ];
         soonest.into_iter().flatten().min()
     }
@@ -158,6 +167,7 @@ impl Tasks {
     /// Moves states of tasks, and then questions, into a batch.
     pub(crate) fn take_ops(&mut self, now: Instant, max: usize, ops: &mut Vec<Op>) {
         self.take_restores(max, ops);
+        self.take_rollouts(max, ops);
         self.take_states(now, max, ops);
         self.reads.take_ops(max, ops);
         self.peers.take_ops(max, ops);
@@ -179,6 +189,7 @@ impl Tasks {
         self.states.interrupt(session - 1, cx.at.now);
         self.states.walk();
         self.peers.begin(cx);
+        self.rewrite_rollouts();
         // At the first store connection the tables equal the store's content.
         self.restores.begin(lost_data && session > 1, session);
     }

@@ -722,6 +722,7 @@ impl Tasks {
             commands: task.commands.clone(),
             hosts: named,
             expires,
+            rollout: None,
         };
         let room = Room {
             tasks: 0,
@@ -875,6 +876,7 @@ impl Tasks {
             return found;
         }
         let draft = Draft {
+            rollout: None,
             key: part.task.key.clone(),
             created: part.task.created,
             request: part.task.request,

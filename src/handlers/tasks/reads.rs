@@ -10,11 +10,17 @@ use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
 use crate::store::op::{Found, FoundHost, HostRecord, Op, Question, Read, TaskState, Transition};
 use crate::time::{Instant, UnixMs};
 
-use crate::handlers::request::{ErrorKind, HistoryRequest, Response, TaskSummary, TaskView};
+use crate::handlers::request::{
+    ErrorKind, HistoryRequest, Response, RolloutView, TaskSummary, TaskView,
+};
 use crate::handlers::tasks::dispatch::{WAIT, not_now};
 use crate::handlers::tasks::groups::GroupsReading;
 use crate::handlers::tasks::table::Task;
+use crate::handlers::tasks::waves::rollout_view;
 use crate::handlers::view::Filter;
+
+/// Key, creation time, commands and rollout of a task.
+type TaskFacts = (TaskKey, UnixMs, Vec<(String, f64)>, Option<RolloutView>);
 
 /// Use of the store's answer.
 #[derive(Clone, Debug)]
@@ -41,6 +47,8 @@ pub(crate) enum Reading {
         hosts: Vec<(HostId, TaskState)>,
         /// Start of the next page.
         next: Option<u64>,
+        /// Its target and rollout.
+        rollout: Option<Box<RolloutView>>,
     },
     /// An output.
     Output,
@@ -179,7 +187,9 @@ impl Tasks {
         let (page, next) = page_of(&task.deliveries, cursor, limit);
         let hosts = page.iter().filter_map(host).collect();
         let (created, commands) = (task.created, task.commands.clone());
-        self.read_page(cx, requester, (key, created, commands), hosts, next);
+        let rollout = task.rollout.as_deref().map(rollout_view);
+        let facts = (key, created, commands, rollout);
+        self.read_page(cx, requester, facts, hosts, next);
     }
 
     /// Requests the progress of the hosts of a page from the store.
@@ -187,7 +197,7 @@ impl Tasks {
         &mut self,
         cx: &mut Ctx<'_>,
         requester: u64,
-        (key, created, commands): (TaskKey, UnixMs, Vec<(String, f64)>),
+        (key, created, commands, rollout): TaskFacts,
         hosts: Vec<(HostId, TaskState)>,
         next: Option<u64>,
     ) {
@@ -201,6 +211,7 @@ impl Tasks {
             commands,
             hosts,
             next,
+            rollout: rollout.map(Box::new),
         };
         self.read(cx, requester, reading, question);
     }
@@ -337,7 +348,10 @@ impl Tasks {
             (Reading::Stored { key, cursor, limit }, Found::Whole(Some(task))) => {
                 let (page, next) = page_of(&task.hosts, cursor, limit);
                 let page = page.iter().map(|(host, state, _)| (host.clone(), *state));
-                let task_facts = (key, task.created, task.commands.clone());
+                let rollout = task.rollout.as_ref();
+                let rollout = rollout.and_then(|text| serde_json::from_str(text).ok());
+                let rollout = rollout.as_ref().map(rollout_view);
+                let task_facts = (key, task.created, task.commands.clone(), rollout);
                 return self.read_page(cx, requester, task_facts, page.collect(), next);
             }
             (
@@ -347,6 +361,7 @@ impl Tasks {
                     commands,
                     hosts,
                     next,
+                    rollout,
                 },
                 Found::Task(found),
             ) => {
@@ -361,6 +376,7 @@ impl Tasks {
                     commands,
                     hosts: hosts.collect(),
                     next,
+                    rollout: rollout.map(|rollout| *rollout),
                 }))
             }
             (Reading::Command { cid, hosts: asked }, Found::Task(found)) => {

@@ -271,6 +271,7 @@ fn restore_op(task: &Task, hosts: Hosts) -> Op {
         commands: task.commands.clone(),
         hosts: hosts.into(),
         rings: Vec::new(),
+        rollout: task.rollout_text(),
         // Never stored.
         stamp: Stamp {
             at: task.created,

@@ -68,9 +68,22 @@ impl Tasks {
                 commands,
                 hosts: named,
                 expires,
+                rollout,
             } = found;
+            let rollout = match rollout.map(|text| serde_json::from_str(&text)).transpose() {
+                Ok(rollout) => rollout,
+                Err(error) => {
+                    let text = format!("its stored rollout is not used: {error}");
+                    cx.log(log::Level::Error, "rollout", key.to_string(), text);
+                    None
+                }
+            };
             if let Some(slot) = self.table.find(&key) {
                 if resumes {
+                    let task = self.table.task_mut(slot);
+                    if let Some(task) = task.filter(|task| task.keeper.is_some()) {
+                        task.rollout = rollout;
+                    }
                     self.promote(cx, hosts, slot, named, expires);
                 }
                 continue;
@@ -91,6 +104,7 @@ impl Tasks {
                 request,
                 queue,
                 commands,
+                rollout,
             };
             let holding = Holding {
                 task: self.table.begin(draft, named.len(), cx.at.now),
@@ -214,6 +228,7 @@ impl Tasks {
                 let keep = cx.rules.keep.as_nanos();
                 let rest = Span::from_nanos(keep.saturating_sub(age.as_nanos()));
                 self.table.set_look(slot, cx.at.now + rest);
+                self.resume_rollout(slot);
             } else {
                 resuming.current = Some((slot, number, end));
             }

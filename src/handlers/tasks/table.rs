@@ -21,6 +21,7 @@ use crate::limits::{
 use crate::store::op::{Lifetime, TaskState, TaskStates};
 use crate::time::{Instant, Span, UnixMs};
 
+use crate::handlers::tasks::rollout::Rollout;
 use crate::handlers::tasks::shards::Shards;
 
 /// A moment later than every other.
@@ -60,6 +61,8 @@ pub(crate) struct Task {
     pub(super) expires: bool,
     /// Another node that keeps the task. Here are only the hosts that this node has held.
     pub(super) keeper: Option<Box<str>>,
+    /// Its target and rollout.
+    pub(super) rollout: Option<Box<Rollout>>,
     /// Time of the next check for its end.
     look: Instant,
     counts: [u32; TaskState::ALL.len()],
@@ -92,8 +95,7 @@ impl Task {
     pub(super) fn is_over(&self) -> bool {
         let mut counts = self.counts();
         self.is_whole()
-            && counts
-                .all(|(state, _)| state.is_settled() || (self.aged && state == TaskState::NoBook))
+            && counts.all(|(state, _)| state.is_settled() || (self.aged && may_end_aged(state)))
     }
 
     /// Returns whether a host is not in a terminal state, or is not entered yet.
@@ -120,6 +122,12 @@ impl Task {
     /// Returns whether all its hosts are here.
     pub(super) fn is_whole(&self) -> bool {
         !self.is_partial() && self.keeper.is_none()
+    }
+
+    /// Its target and rollout as they are stored.
+    pub(super) fn rollout_text(&self) -> Option<String> {
+        let rollout = self.rollout.as_deref()?;
+        serde_json::to_string(rollout).ok()
     }
 
     /// Returns whether hosts of it are still to be entered.
@@ -218,6 +226,8 @@ pub(crate) struct Draft {
     pub(super) queue: bool,
     /// Command and priority, in any order.
     pub(super) commands: Vec<(String, f64)>,
+    /// Its target and rollout.
+    pub(super) rollout: Option<Box<Rollout>>,
 }
 
 /// Room in the tables.
@@ -345,6 +355,16 @@ impl TaskTable {
         self.recipients.get(slot as usize)
     }
 
+    /// The task with this number.
+    pub(super) fn slot_of(&self, number: u64) -> Option<u32> {
+        self.order.get(&number).copied()
+    }
+
+    /// The rollout of a task, if it has one.
+    pub(super) fn rollout_mut(&mut self, slot: u32) -> Option<&mut Rollout> {
+        self.task_mut(slot)?.rollout.as_deref_mut()
+    }
+
     /// The recipient of this name.
     pub(super) fn recipient_of(&self, host: &HostId) -> Option<&Recipient> {
         self.recipient(*self.names.get(host)?)
@@ -415,6 +435,7 @@ impl TaskTable {
             request,
             queue,
             mut commands,
+            rollout,
         } = draft;
         debug_assert!(self.find(&key).is_none(), "{key} is there already");
         sort_book(&mut commands);
@@ -441,6 +462,7 @@ impl TaskTable {
             aged: false,
             expires: false,
             keeper: None,
+            rollout,
             counts: [0; TaskState::ALL.len()],
             bytes,
         }) as u32;
@@ -834,6 +856,11 @@ impl TaskTable {
     }
 }
 
+/// Returns whether a host in this state is not waited for once the task's time is over.
+const fn may_end_aged(state: TaskState) -> bool {
+    matches!(state, TaskState::NoBook | TaskState::Cancelled)
+}
+
 /// Returns whether a host in this state is busy with the task.
 pub(crate) const fn is_at_work(state: TaskState) -> bool {
     matches!(state, TaskState::Answered | TaskState::Working)
@@ -869,6 +896,7 @@ mod tests {
             key: key(number),
             created: UnixMs(5 + number as u64),
             commands: vec![("x".to_owned(), 1.0)],
+            rollout: None,
         };
         let slot = tasks.begin(draft, hosts, Instant::ZERO);
         let mut hosts: Vec<_> = (0..hosts).map(host).collect();

@@ -10,6 +10,7 @@ fn command(text: &str, hosts: &[&str]) -> request::Request {
     request::Request::Command {
         text: text.to_owned(),
         hosts: (!hosts.is_empty()).then_some(hosts),
+        target: None,
         cid: CID.to_owned(),
     }
 }

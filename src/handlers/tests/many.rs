@@ -321,7 +321,12 @@ fn a_command_to_many_hosts_takes_steps_as_well() {
     let mut world = World::new();
     let hosts = Some(names());
     let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
-    let requester = world.ask_much(request::Request::Command { text, hosts, cid });
+    let requester = world.ask_much(request::Request::Command {
+        text,
+        hosts,
+        target: None,
+        cid,
+    });
     let both = 2 * (MANY - HOSTS_PER_STEP_MAX) / STEP;
     let steps = world.steps();
     assert!((both..=both + 2).contains(&steps), "{steps} of {both}");
@@ -348,7 +353,12 @@ fn requests_take_turns() {
     let long = world.ask_much(ask);
     let hosts = Some(names()[..HOSTS_PER_STEP_MAX + 1].to_vec());
     let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
-    let short = world.ask_much(request::Request::Command { text, hosts, cid });
+    let short = world.ask_much(request::Request::Command {
+        text,
+        hosts,
+        target: None,
+        cid,
+    });
     while world.answer_to(short).is_none() {
         assert!(world.step() && world.answer_to(long).is_none());
     }
@@ -363,7 +373,12 @@ fn a_stop_refuses_unsent_and_enters_stored_tasks() {
     world.store_all();
     let hosts = Some(names());
     let (text, cid) = ("uptime".to_owned(), "c".repeat(32));
-    let named = world.ask_much(request::Request::Command { text, hosts, cid });
+    let named = world.ask_much(request::Request::Command {
+        text,
+        hosts,
+        target: None,
+        cid,
+    });
     let mut fx = Effects::default();
     world.core.shutdown(world.at(), false, &mut fx);
     world.take(fx);

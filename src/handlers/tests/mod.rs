@@ -11,6 +11,7 @@ mod random;
 mod reports;
 mod restart;
 mod results;
+mod rollouts;
 mod room;
 mod sequence;
 mod storm;
@@ -153,6 +154,7 @@ impl World {
             if let Effect::Push { conn, push } = effect {
                 let text = match push {
                     Push::Task(key) => key.to_string(),
+                    Push::Cancel(key) => format!("cancel {key}"),
                     Push::Command { text, cid } => format!("{text} {cid}"),
                 };
                 let to = format!("push {}", conn.slot);
@@ -391,6 +393,7 @@ impl World {
             hosts: (!hosts.is_empty()).then_some(hosts),
             queue: false,
             request: u64::from(self.next),
+            rollout: Default::default(),
         }
     }
 

@@ -31,6 +31,7 @@ pub(super) struct ModelTask {
     pub(super) request: u64,
     pub(super) commands: Vec<(String, f64)>,
     pub(super) states: BTreeMap<HostId, TaskState>,
+    pub(super) rollout: Option<String>,
 }
 
 impl Model {
@@ -152,6 +153,12 @@ impl Model {
             }
             Op::Outside(op) => panic!("the core knows no {op:?}"),
             Op::History(_) | Op::Ring(_) | Op::Rung(_) => None,
+            Op::Rollout(op) => {
+                if let Some(task) = self.tasks.get_mut(op.key.as_str()) {
+                    task.rollout = Some(op.text);
+                }
+                None
+            }
             Op::TaskStates(op) => {
                 self.renewed += usize::from(op.over && op.last);
                 for (host, state) in &op.states {
@@ -171,6 +178,7 @@ impl Model {
                         request: op.request,
                         commands: op.commands,
                         states: op.hosts.iter().cloned().collect(),
+                        rollout: op.rollout,
                     });
                 Some(Outcome::Dispatched { request, stored })
             }
@@ -185,6 +193,7 @@ impl Model {
                         request: op.request,
                         commands: op.commands,
                         states: op.hosts.iter().cloned().collect(),
+                        rollout: op.rollout,
                     });
                 let stored = Stored::Whole;
                 Some(Outcome::Restored { key, stored })
@@ -297,6 +306,7 @@ impl Model {
                 .map(|(host, state)| (host.clone(), *state, failed(key, host)))
                 .collect(),
             expires: true,
+            rollout: task.rollout.clone(),
         };
         self.tasks.iter().map(held).collect()
     }

@@ -76,6 +76,7 @@ fn step(world: &mut World, conns: &mut [Option<ConnId>; 4], what: u8, host: usiz
                 text: "uptime".to_owned(),
                 hosts: None,
                 cid: format!("{:032x}", world.next),
+                target: None,
             });
         }
         (_, None) => {

@@ -95,6 +95,7 @@ fn results_of_invented_commands_are_bounded() {
     let ask = request::Request::Command {
         text: "ls".to_owned(),
         hosts: None,
+        target: None,
         cid: "0123456789abcdef0123456789abcdef".to_owned(),
     };
     let request::Response::Commanded { cid, .. } = world.asked(ask) else {

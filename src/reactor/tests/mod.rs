@@ -213,7 +213,9 @@ fn settled(op: Op) -> Option<Outcome> {
         Op::Result(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => {
             return None;
         }
-        Op::Notice(_) | Op::Outside(_) | Op::Forget(_) | Op::History(_) => return None,
+        Op::Notice(_) | Op::Outside(_) | Op::Forget(_) | Op::History(_) | Op::Rollout(_) => {
+            return None;
+        }
         Op::Ring(_) | Op::Rung(_) => return None,
     })
 }

@@ -430,6 +430,7 @@ fn every_requester_is_answered() {
     let nonsense = Request::Command {
         text: String::new(),
         hosts: None,
+        target: None,
         cid,
     };
     assert!(not_now(&ask(&mut rig, nonsense)));

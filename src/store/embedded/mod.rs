@@ -253,6 +253,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Op) -> Result<(), Fa
         Op::Result(op) => reports::result(space, context, op),
         Op::TaskStates(op) => tasks::states(space, context, op),
         Op::Labels(op) => presence::labels(space, op),
+        Op::Rollout(op) => tasks::rollout(space, op),
         Op::Forget(host) => presence::forget(space, host),
         Op::Seen(hosts) => presence::seen(space, hosts),
         Op::Audit(hosts) => presence::audit(space, hosts),

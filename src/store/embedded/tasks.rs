@@ -8,11 +8,12 @@ use crate::limits::{READ_OUTPUT_BYTES_MAX, SWEEP_TASKS_MAX, TASKS_PER_LOOK_MAX};
 use crate::store::HeldCursor;
 use crate::store::events::StreamEvent;
 use crate::store::op::{
-    Dispatch, FleetHistory, Found, FoundHost, HeldTask, Question, Stored, TaskState, TaskStates,
+    Dispatch, FleetHistory, Found, FoundHost, HeldTask, Question, RolloutText, Stored, TaskState,
+    TaskStates,
 };
 use crate::store::records::{
-    Claim, GIVEN_UP, Owner, SHOWN_CHARS, finite_priority, followed_by, found_result, has_failed,
-    is_awaited, skipped_result, undone_task, unfit, whole_output,
+    Claim, GIVEN_UP, Owner, SHOWN_CHARS, finite_priority, followed_by, found_result, has_entered,
+    has_failed, is_awaited, skipped_result, undone_task, unfit, whole_output,
 };
 use crate::store::schema;
 
@@ -53,7 +54,8 @@ pub(super) fn dispatch(
         return found(space, op, Stored::Taken);
     }
     let event = StreamEvent::dispatch(op);
-    let written = write(space, context, op).and_then(|()| events::append(space, context, &event));
+    let written =
+        write(space, context, op, false).and_then(|()| events::append(space, context, &event));
     match written {
         Ok(()) => Ok(Stored::Whole),
         Err(fault @ Fault::Kind(_)) => {
@@ -74,7 +76,7 @@ pub(super) fn restore(
     if another || (has_book(space, &op.key)? && !is_our_book(space, op)?) {
         return Ok(Stored::Taken);
     }
-    write(space, context, op).map(|()| Stored::Whole)
+    write(space, context, op, true).map(|()| Stored::Whole)
 }
 
 /// Result of a dispatch whose book exists: stored if all keys are ours; else it is undone.
@@ -108,7 +110,12 @@ fn is_our_book(space: &Space<'_>, op: &Dispatch) -> Result<bool, Fault> {
     Ok(true)
 }
 
-fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<(), Fault> {
+fn write(
+    space: &mut Space<'_>,
+    context: &Context<'_>,
+    op: &Dispatch,
+    again: bool,
+) -> Result<(), Fault> {
     let key = &op.key;
     let (hosts, response) = (schema::task_hosts(key), schema::response(key));
     space.check(schema::TASKS, Kind::Sorted)?;
@@ -121,6 +128,13 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<
         space.raise_scores(schema::TASKS, std::iter::once(entry))?;
     }
     space.text_set(&schema::task(key), &Claim::of(op, context.node).text())?;
+    let rollout = schema::task_rollout(key);
+    if let Some(text) = &op.rollout
+        // What was changed since is kept when the task is written again.
+        && !(again && space.kind(&rollout)? == Some(Kind::Text))
+    {
+        space.text_set(&rollout, text)?;
+    }
     for (host, state) in op.hosts.iter() {
         if space.hash_get(&hosts, host.as_str())?.is_none() {
             space.hash_set(&hosts, host.as_str(), state.as_str())?;
@@ -130,6 +144,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Dispatch) -> Result<
         }
     }
     space.persist(&hosts)?;
+    space.persist(&rollout)?;
     space.persist(&response)?;
     let commands = op
         .commands
@@ -179,6 +194,7 @@ fn undo(space: &mut Space<'_>, op: &Dispatch) -> Result<(), Fault> {
 
 fn clear_hosts(space: &mut Space<'_>, key: &TaskKey) -> Result<(), Fault> {
     for (name, kind) in [
+        (schema::task_rollout(key), Kind::Text),
         (schema::task_hosts(key), Kind::Hash),
         (schema::response(key), Kind::Set),
     ] {
@@ -235,14 +251,31 @@ pub(super) fn expire(
         .try_for_each(|key| space.expire(&key, until))
 }
 
+/// Target and rollout of a task.
+pub(super) fn rollout(space: &mut Space<'_>, op: &RolloutText) -> Result<(), Fault> {
+    let key = schema::task_rollout(&op.key);
+    match space.kind(&key)? {
+        Some(_) => space.text_set(&key, &op.text),
+        // Its keys have expired.
+        None => Ok(()),
+    }
+}
+
 /// States of hosts in a task.
 pub(super) fn states(
     space: &mut Space<'_>,
     context: &Context<'_>,
     op: &TaskStates,
 ) -> Result<(), Fault> {
+    let response = schema::response(&op.key);
     for (host, state) in &op.states {
         set_state(space, &op.key, host, *state)?;
+        // A host whose wave has begun is awaited, a cancelled one is not.
+        if *state == TaskState::Cancelled {
+            lenient(space.set_remove(&response, host.as_str()), ())?;
+        } else if has_entered(*state) && !op.over {
+            lenient(space.set_add(&response, host.as_str()), ())?;
+        }
     }
     if op.over && op.last {
         expire(space, context, schema::of_whole_task(&op.key))?;
@@ -456,7 +489,11 @@ fn described(space: &Space<'_>, key: TaskKey, claim: Claim) -> Result<HeldTask, 
         }
     }
     let expires = space.expires(&schema::task_hosts(&key))?;
-    Ok(claim.task(&key, commands, hosts, expires))
+    let rollout = lenient(space.text_get(&schema::task_rollout(&key)), None)?;
+    Ok(HeldTask {
+        rollout,
+        ..claim.task(&key, commands, hosts, expires)
+    })
 }
 
 /// Returns whether a result of a host reports a failed command. For finished hosts the state says

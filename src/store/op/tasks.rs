@@ -90,6 +90,18 @@ pub struct Dispatch {
     pub rings: Vec<(String, Vec<HostId>)>,
     /// For the event.
     pub stamp: Stamp,
+    /// Its target and rollout, as JSON.
+    #[serde(default)]
+    pub rollout: Option<String>,
+}
+
+/// Target and rollout of a stored task.
+#[derive(Clone, Debug)]
+pub struct RolloutText {
+    /// The task.
+    pub key: TaskKey,
+    /// The rollout as JSON.
+    pub text: String,
 }
 
 /// A question to the store.
@@ -284,6 +296,10 @@ words! {
         Failed = "failed",
         /// It was `Queued`, `Lost` or `Unanswered` when the task's time was over.
         Expired = "expired",
+        /// Its wave has not begun.
+        Held = "held",
+        /// The task was cancelled before the host had finished it.
+        Cancelled = "cancelled",
     }
 }
 
@@ -299,9 +315,18 @@ impl TaskState {
         match self {
             T::Offline | T::Done | T::Failed | T::Expired => false,
             // The state at the time of the dispatch never comes back.
-            T::Queued | T::Sent => !matches!(next, T::Offline | T::Queued),
-            T::Answered => matches!(next, T::Working | T::NoBook | T::Lost | T::Done | T::Failed),
-            T::Working => matches!(next, T::NoBook | T::Lost | T::Done | T::Failed),
+            T::Queued | T::Sent => !matches!(next, T::Offline | T::Queued | T::Held),
+            T::Held => true,
+            T::Answered => matches!(
+                next,
+                T::Working | T::NoBook | T::Lost | T::Done | T::Failed | T::Cancelled
+            ),
+            T::Working => matches!(
+                next,
+                T::NoBook | T::Lost | T::Done | T::Failed | T::Cancelled
+            ),
+            // An answer says only that the host has the key: work that goes on is what counts.
+            T::Cancelled => matches!(next, T::Working | T::NoBook | T::Lost | T::Done | T::Failed),
             // A host answers a repeated key even if it has dropped the task: only a report on the
             // work ends `lost`.
             T::Lost => matches!(
@@ -347,7 +372,7 @@ impl TaskState {
     pub const fn has_ended(self) -> bool {
         !matches!(
             self,
-            Self::Queued | Self::Sent | Self::Answered | Self::Working
+            Self::Held | Self::Queued | Self::Sent | Self::Answered | Self::Working
         )
     }
 }
@@ -369,6 +394,8 @@ pub struct HeldTask {
     pub hosts: Vec<(HostId, TaskState, bool)>,
     /// Its keys have a time to live.
     pub expires: bool,
+    /// Its target and rollout, as JSON.
+    pub rollout: Option<String>,
 }
 
 /// Result of a dispatch.

@@ -199,6 +199,15 @@ impl<'a> Dispatch<'a> {
             }
             step.one(1, states);
         }
+        if let Some(text) = &op.rollout {
+            // What was changed since is kept when the task is written again.
+            let key = schema::task_rollout(&op.key);
+            match self.again {
+                true => step.one(1, cmd!("SET", &key, text, "NX")),
+                false => step.one(1, cmd!("SET", &key, text)),
+            }
+            step.one(1, cmd!("PERSIST", key));
+        }
         self.response("SADD", step, 1);
         step.one(1, cmd!("PERSIST", schema::response(&op.key)));
     }
@@ -250,6 +259,9 @@ impl<'a> Dispatch<'a> {
         if reach.hosts {
             let mut drop = Script::Drop.on(&schema::task_hosts(key));
             step.one(0, drop.arg("hash").take());
+            if self.op.rollout.is_some() {
+                step.one(0, cmd!("DEL", schema::task_rollout(key)));
+            }
             self.response("SREM", step, 0);
         }
         if reach.claim {

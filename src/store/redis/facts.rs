@@ -8,10 +8,10 @@ use crate::ids::{HostId, TaskKey};
 use crate::limits::{HISTORY_DAYS, HISTORY_RUNS_MAX, REDIS_MEMBERS_MAX};
 use crate::store::events::StreamEvent;
 use crate::store::op::{
-    Answer, HistoryRow, Inventory, LabelPlace, Labels, Lifetime, Outside, TaskResult, TaskState,
-    TaskStates, history,
+    Answer, HistoryRow, Inventory, LabelPlace, Labels, Lifetime, Outside, RolloutText, TaskResult,
+    TaskState, TaskStates, history,
 };
-use crate::store::records::{followed_by, result_text};
+use crate::store::records::{followed_by, has_entered, result_text};
 use crate::store::schema;
 use crate::time::UnixMs;
 
@@ -82,10 +82,31 @@ pub(super) fn result(context: &Context, op: &TaskResult, step: &mut Step) {
     step.one(1, context.append(&StreamEvent::result(op)));
 }
 
+/// Target and rollout of a task.
+pub(super) fn rollout(op: &RolloutText, step: &mut Step) {
+    // Once its keys have expired there is nothing to write to; until then they keep their time.
+    let key = schema::task_rollout(&op.key);
+    step.one(0, cmd!("SET", key, &op.text, "XX", "KEEPTTL"));
+}
+
 /// States of hosts in a task that no report has written.
 pub(super) fn states(context: &Context, op: &TaskStates, step: &mut Step) {
     for states in op.states.chunks(REDIS_MEMBERS_MAX) {
         step.one(0, set_states(&op.key, states));
+    }
+    // A host whose wave has begun is awaited, a cancelled one is not.
+    let of = |wanted: fn(TaskState) -> bool| {
+        let some = op.states.iter().filter(move |(_, state)| wanted(*state));
+        some.map(|(host, _)| host.as_str()).collect::<Vec<&str>>()
+    };
+    let (entered, cancelled) = (of(has_entered), of(|state| state == TaskState::Cancelled));
+    for (verb, hosts) in [("SADD", entered), ("SREM", cancelled)] {
+        for hosts in hosts
+            .chunks(REDIS_MEMBERS_MAX)
+            .filter(|_| !op.over || verb == "SREM")
+        {
+            step.one(0, cmd!(verb, schema::response(&op.key), hosts));
+        }
     }
     if op.over {
         for (host, _) in &op.states {

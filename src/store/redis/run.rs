@@ -261,6 +261,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             }
             Op::TaskStates(op) => behind_task(&mut last, &op.key, &op.states, floor),
             Op::Restore(op) => behind_task(&mut last, &op.key, &op.hosts, floor),
+            Op::Rollout(op) => behind(&mut last, op.key.as_str(), floor),
             // A device with the name of a host follows that host, which is harmless.
             Op::Outside(op) => behind(&mut last, op.place.as_str(), floor),
             // Rows follow each other. A bell comes after all that it may be about.
@@ -406,6 +407,7 @@ mod tests {
         let dispatch = || {
             Op::Dispatch(Box::new(Dispatch {
                 request: 1,
+                rollout: None,
                 key: key(),
                 created: UnixMs(1),
                 queue: false,

@@ -170,6 +170,7 @@ fn load(
             read_book(key),
             cmd!("HGETALL", &hosts),
             cmd!("PTTL", &hosts),
+            cmd!("GET", schema::task_rollout(key)),
         ]
     });
     let mut replies = Replies::new(link.request(&read.collect())?);
@@ -181,6 +182,7 @@ fn load(
             .map_or(Ok(Vec::new()), hosts_of)
             .map_err(unavailable)?;
         let expires = replies.int().map_err(unavailable)? >= 0;
+        let rollout = lenient(&schema::task_rollout(key), replies.text()).map_err(unavailable)?;
         if hosts.is_empty() {
             // The book of another program, older than our claim.
             foreign.push((*key, text.clone()));
@@ -189,7 +191,10 @@ fn load(
         let commands = book
             .map_or(Ok(Vec::new()), commands_of)
             .map_err(unavailable)?;
-        found.push(claim.task(key, commands, hosts, expires));
+        found.push(HeldTask {
+            rollout: rollout.flatten(),
+            ..claim.task(key, commands, hosts, expires)
+        });
     }
     let mut released = Commands::default();
     release(&foreign, &mut released);

@@ -230,6 +230,7 @@ mod tests {
         let mut spool = Spool::open(dir.path(), ROOM).unwrap();
         let dispatch = Dispatch {
             request: u64::MAX,
+            rollout: None,
             key: TaskKey::parse("AC1", "AC").unwrap(),
             created: UnixMs(17),
             queue: true,

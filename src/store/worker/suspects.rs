@@ -132,6 +132,7 @@ impl Suspects {
             Op::Answer(op) => (&op.host, &op.key, op.stamp.seq).hash(&mut hasher),
             Op::Result(op) => (&op.host, &op.code, op.stamp.seq).hash(&mut hasher),
             Op::TaskStates(op) => op.key.hash(&mut hasher),
+            Op::Rollout(op) => op.key.hash(&mut hasher),
             Op::Dispatch(op) | Op::Restore(op) => (&op.key, op.request).hash(&mut hasher),
             Op::Read(op) => op.question.hash(&mut hasher),
             Op::Outside(op) => op.place.as_str().hash(&mut hasher),

@@ -245,7 +245,10 @@ fn an_instruction_stands_for_its_text() {
     let mut client = lp.client();
     client.post("/v1/commands", JSON, r#"{"command":"up","hosts":["h-1"]}"#);
     let (requester, ask) = lp.asked();
-    let Request::Command { text, hosts, cid } = ask else {
+    let Request::Command {
+        text, hosts, cid, ..
+    } = ask
+    else {
         panic!("{ask:?}");
     };
     assert_eq!(

@@ -14,6 +14,7 @@ use crate::time::Span;
 fn task(name: &str, request: u64) -> Dispatch {
     Dispatch {
         request,
+        rollout: None,
         key: key(name),
         created: UnixMs(1_000),
         queue: false,

@@ -8,6 +8,7 @@ use crate::store::op::{Dispatch, HeldTask, Lifetime, Stored, TaskStates};
 fn task(name: &str, request: u64) -> Dispatch {
     Dispatch {
         request,
+        rollout: None,
         key: TaskKey::parse(name, "AC").unwrap(),
         created: UnixMs(1_700_000_000_000),
         queue: true,
@@ -393,6 +394,7 @@ pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
     let found = tasks(&mut s);
     assert_eq!(found.len() as u64, many);
     let one = HeldTask {
+        rollout: None,
         key: TaskKey::parse("AC7", "AC").unwrap(),
         created: UnixMs(1_700_000_000_000),
         queue: true,

@@ -8,6 +8,7 @@ use crate::store::op::{Dispatch, Found, HeldTask, Question, Read, Stored, TaskSt
 pub(super) fn dispatch(request: u64) -> Op {
     Op::Dispatch(Box::new(Dispatch {
         request,
+        rollout: None,
         key: TaskKey::parse(&format!("AC{request}"), "AC").unwrap(),
         created: UnixMs(1),
         queue: false,
@@ -67,6 +68,7 @@ fn undone() -> Stored {
 fn tasks_come_in_pages_before_the_first_connection() {
     let mut bench = Bench::new(ROOM);
     let task = |n: u32| HeldTask {
+        rollout: None,
         key: TaskKey::parse(&format!("AC{n}"), "AC").unwrap(),
         created: UnixMs(1),
         queue: false,
@@ -98,6 +100,7 @@ fn tasks_are_read_again_after_an_interrupted_takeover() {
     bench.world.get().silent = vec!["b".to_owned()];
     bench.world.get().cut_taking = true;
     bench.world.get().tasks = vec![HeldTask {
+        rollout: None,
         key: TaskKey::parse("AC1", "AC").unwrap(),
         created: UnixMs(1),
         queue: false,

@@ -1,0 +1,637 @@
+//! Rollouts of tasks in the tables: waves begin, rollouts pause, and the store follows.
+//!
+//! ```text
+//!   a host ends ─▶ ready ─▶ Rollout::step ─▶ Begin ─▶ Waving: held ─▶ sent, offline or queued
+//!   a time comes ─▶ due ──────┘          └─▶ Paused, Finished ─▶ Op::Rollout
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::codec::target::Folder;
+use crate::handlers::context::Ctx;
+use crate::handlers::directory::Directory;
+use crate::handlers::request::{
+    Cancelled, ErrorKind, PlanView, PlannedWave, Response, RolloutView, Within,
+};
+use crate::handlers::tasks::Tasks;
+use crate::handlers::tasks::delivery::Cause;
+use crate::handlers::tasks::dispatch::{Refusal, not_now, wrong};
+use crate::handlers::tasks::jobs::{Job, Named};
+use crate::handlers::tasks::rollout::{
+    Action, Counts, OfflineRule, Rollout, RolloutOptions, RolloutState,
+};
+use crate::handlers::tasks::scope::Scope;
+use crate::handlers::tasks::table::Task;
+use crate::ids::TaskKey;
+use crate::store::op::{Op, RolloutText, TaskState};
+use crate::time::Instant;
+
+/// Rollouts that are to be looked at, and to be written. Tasks are named by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Rollouts {
+    ready: BTreeSet<u64>,
+    due: BTreeSet<(Instant, u64)>,
+    /// The time of each task in `due`.
+    due_of: BTreeMap<u64, Instant>,
+    unwritten: BTreeSet<u64>,
+}
+
+impl Rollouts {
+    /// Returns whether a rollout is to be looked at.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Returns whether operations are ready.
+    pub(crate) fn has_ops(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    /// The next deadline.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    /// Sets the time at which a rollout is looked at, or has none.
+    fn set_due(&mut self, number: u64, due: Option<Instant>) {
+        let before = match due {
+            Some(due) => self.due_of.insert(number, due),
+            None => self.due_of.remove(&number),
+        };
+        if let Some(before) = before {
+            self.due.remove(&(before, number));
+        }
+        self.due.extend(due.map(|due| (due, number)));
+    }
+}
+
+/// Hosts of a wave on their way to be sent to.
+#[derive(Debug)]
+pub(crate) struct Waving {
+    task: u32,
+    number: u64,
+    /// Place of the next delivery.
+    place: usize,
+}
+
+/// Change of a task by an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// It is cancelled.
+    Cancel,
+    /// Its rollout is paused.
+    Pause,
+    /// Its rollout is resumed.
+    Resume,
+}
+
+/// A task whose hosts are being compared with the target of a token.
+#[derive(Debug)]
+pub(crate) struct Admitting {
+    pub(crate) requester: u64,
+    scope: Scope,
+    control: Control,
+    task: u32,
+    number: u64,
+    /// Place of the next delivery.
+    place: usize,
+}
+
+/// A task that is being cancelled.
+#[derive(Debug)]
+pub(crate) struct Cancelling {
+    pub(crate) requester: Option<u64>,
+    task: u32,
+    number: u64,
+    place: usize,
+    result: Cancelled,
+}
+
+/// A plan under construction.
+#[derive(Debug)]
+pub(crate) struct Planning {
+    pub(crate) requester: u64,
+    named: Named,
+    ends: Vec<u64>,
+    place: u64,
+    wave: Folder,
+    wave_hosts: u64,
+    wave_offline: u64,
+    view: PlanView,
+    hash: Sha256,
+}
+
+/// SHA-256 of a list of hosts in order, each with a line feed behind it, in hex.
+fn digest_of(named: &Named) -> String {
+    let mut hash = Sha256::new();
+    for host in named.places.keys() {
+        hash.update(host.as_str());
+        hash.update("\n");
+    }
+    hex(hash)
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Checks the number of hosts of a request.
+///
+/// # Errors
+/// Another number was expected.
+pub(crate) fn check_expected(options: &RolloutOptions, named: &Named) -> Result<(), Refusal> {
+    let count = named.hosts.len() as u64;
+    match options.expect {
+        Some(expected) if expected != count => Err(wrong(format!(
+            "{expected} hosts were expected, and there are {count}: nothing is sent"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Prepares the rollout of a new task: hosts beyond the first wave are held.
+pub(crate) fn plan_rollout(options: &RolloutOptions, named: &mut Named) -> Option<Box<Rollout>> {
+    let total = named.hosts.len() as u64;
+    if options.target.is_none() && !options.has_waves() {
+        return None;
+    }
+    let rollout = options.rollout(total, digest_of(named))?;
+    let first = rollout.reach();
+    named.hold_from(first);
+    Some(Box::new(rollout))
+}
+
+impl Planning {
+    /// Begins a plan for these hosts.
+    pub(crate) fn new(requester: u64, options: &RolloutOptions, named: Named) -> Self {
+        let hosts = named.hosts.len() as u64;
+        Self {
+            requester,
+            ends: match options.has_waves() {
+                true => options.ends(hosts),
+                false => vec![hosts],
+            },
+            named,
+            place: 0,
+            wave: Folder::default(),
+            wave_hosts: 0,
+            wave_offline: 0,
+            view: PlanView {
+                target: options.target.clone(),
+                hosts,
+                ..PlanView::default()
+            },
+            hash: Sha256::new(),
+        }
+    }
+
+    /// Plans at most `max` more hosts. Returns whether these were the last.
+    pub(crate) fn step(&mut self, max: usize) -> bool {
+        for _ in 0..max {
+            let Some((host, place)) = self.named.places.pop_first() else {
+                return true;
+            };
+            let is_online = self.named.hosts[place as usize].1 == TaskState::Sent;
+            self.hash.update(host.as_str());
+            self.hash.update("\n");
+            self.wave.add(host.as_str());
+            self.wave_hosts += 1;
+            self.wave_offline += u64::from(!is_online);
+            self.place += 1;
+            if self.ends.get(self.view.waves.len()) == Some(&self.place) {
+                let wave = std::mem::take(&mut self.wave);
+                self.view.offline += self.wave_offline;
+                self.view.waves.push(PlannedWave {
+                    hosts: std::mem::take(&mut self.wave_hosts),
+                    offline: std::mem::take(&mut self.wave_offline),
+                    folded: wave.finish(),
+                });
+            }
+        }
+        self.named.places.is_empty()
+    }
+}
+
+/// Answers the requester of a complete plan.
+pub(crate) fn answer_plan(cx: &mut Ctx<'_>, planning: Planning) {
+    let mut view = planning.view;
+    view.digest = hex(planning.hash);
+    cx.respond(planning.requester, Response::Planned(Box::new(view)));
+}
+
+/// The rollout of a task, as it is shown.
+pub(crate) fn rollout_view(rollout: &Rollout) -> RolloutView {
+    RolloutView {
+        target: rollout.target.clone(),
+        digest: rollout.digest.clone(),
+        state: rollout.state(),
+        wave: rollout.wave(),
+        waves: rollout.waves(),
+        why: rollout.why().map(str::to_owned),
+    }
+}
+
+fn no_task() -> Refusal {
+    (ErrorKind::Unknown, "no such task".to_owned())
+}
+
+fn counts_of(task: &Task) -> Counts {
+    let mut counts = Counts::default();
+    for (state, count) in task.counts() {
+        match state {
+            TaskState::Held => counts.held += count,
+            TaskState::Offline => counts.offline += count,
+            TaskState::Failed | TaskState::NoBook | TaskState::Lost | TaskState::Unanswered => {
+                counts.failed += count;
+            }
+            state if !state.has_ended() => counts.busy += count,
+            _ => {}
+        }
+    }
+    counts
+}
+
+impl Tasks {
+    /// Looks at the rollout of a task in the next step: a host of it has changed.
+    pub(super) fn touch_rollout(&mut self, slot: u32) {
+        if let Some(task) = self.table.task(slot).filter(|task| task.rollout.is_some()) {
+            self.rollouts.ready.insert(task.number);
+        }
+    }
+
+    /// All hosts of a new task are entered, with those of its first wave.
+    pub(super) fn first_wave_entered(&mut self, cx: &Ctx<'_>, slot: u32) {
+        if let Some(rollout) = self.table.rollout_mut(slot) {
+            rollout.entered(cx.at.now);
+            self.touch_rollout(slot);
+        }
+    }
+
+    /// Looks at the rollouts whose time has come.
+    pub(crate) fn look_at_rollouts(&mut self, judge: Instant) {
+        while let Some((due, number)) = self.rollouts.due.first().copied()
+            && due <= judge
+        {
+            self.rollouts.set_due(number, None);
+            self.rollouts.ready.insert(number);
+        }
+    }
+
+    /// Looks at the next rollout.
+    pub(super) fn advance_rollout(&mut self, cx: &mut Ctx<'_>) {
+        let Some(number) = self.rollouts.ready.pop_first() else {
+            return;
+        };
+        self.rollouts.set_due(number, None);
+        let Some(slot) = self.table.slot_of(number) else {
+            return;
+        };
+        let Some(task) = self.table.task(slot).filter(|task| !task.is_partial()) else {
+            return;
+        };
+        let (counts, key) = (counts_of(task), task.key.clone());
+        let Some(rollout) = self.table.rollout_mut(slot) else {
+            return;
+        };
+        let action = rollout.step(counts, cx.at.now);
+        let (wave, waves) = (rollout.wave(), rollout.waves());
+        let text = match action {
+            Action::Wait => return,
+            Action::Until(until) => {
+                self.rollouts.set_due(number, Some(until));
+                return;
+            }
+            Action::Begin => {
+                let place = rollout.places().start;
+                self.jobs.push(Job::Waving(Waving {
+                    task: slot,
+                    number,
+                    place,
+                }));
+                format!("wave {wave} of {waves} begins")
+            }
+            Action::Paused(why) => {
+                format!("its rollout is paused in wave {wave} of {waves}: {why}")
+            }
+            Action::Finished => "all its hosts have ended".to_owned(),
+        };
+        self.rollouts.unwritten.insert(number);
+        cx.log(log::Level::Info, "rollout", key, text);
+    }
+
+    /// Sends to at most `max` more hosts of a wave. Returns whether these were the last.
+    pub(super) fn wave_some(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        waving: &mut Waving,
+        max: usize,
+    ) -> bool {
+        let Some(task) = self
+            .table
+            .task(waving.task)
+            .filter(|t| t.number == waving.number)
+        else {
+            return true;
+        };
+        let Some(rollout) = &task.rollout else {
+            return true;
+        };
+        let (offline, end) = (
+            rollout.offline(),
+            rollout.reach().min(task.deliveries.len()),
+        );
+        let until = end.min(waving.place + max);
+        let some = task
+            .deliveries
+            .get(waving.place..until)
+            .unwrap_or_default()
+            .to_vec();
+        let is_cancelled = rollout.state() == RolloutState::Cancelled;
+        waving.place = until;
+        for slot in some {
+            let is_held = self.table.delivery(slot).map(|d| d.state) == Some(TaskState::Held);
+            let host = self.table.names_of(slot).map(|names| names.0.clone());
+            let Some(host) = host.filter(|_| is_held && !is_cancelled) else {
+                continue;
+            };
+            let next = match (hosts.is_online(&host), offline) {
+                (true, _) => TaskState::Sent,
+                (false, OfflineRule::Queue) => TaskState::Queued,
+                (false, OfflineRule::Skip | OfflineRule::Fail) => TaskState::Offline,
+            };
+            self.turn_delivery(cx, slot, next, Cause::Ourselves);
+            if next == TaskState::Sent {
+                self.queue_delivery(slot);
+            }
+        }
+        until >= end
+    }
+
+    /// All hosts of a wave have been sent to.
+    pub(super) fn waved(&mut self, cx: &Ctx<'_>, waving: &Waving) {
+        let is_it = |task: &&Task| task.number == waving.number;
+        if self.table.task(waving.task).filter(is_it).is_some() {
+            self.first_wave_entered(cx, waving.task);
+        }
+    }
+
+    /// A task with a rollout is here again after a restart, or from another node: the present wave
+    /// goes on where it was.
+    pub(super) fn resume_rollout(&mut self, slot: u32) {
+        let Some(task) = self.table.task(slot) else {
+            return;
+        };
+        let number = task.number;
+        let Some(rollout) = self.table.rollout_mut(slot) else {
+            return;
+        };
+        match rollout.state() {
+            RolloutState::Running | RolloutState::Paused => {
+                rollout.restarted();
+                self.jobs.push(Job::Waving(Waving {
+                    task: slot,
+                    number,
+                    place: 0,
+                }));
+            }
+            RolloutState::Cancelled => {
+                self.jobs.push(Job::Cancelling(Box::new(Cancelling {
+                    requester: None,
+                    task: slot,
+                    number,
+                    place: 0,
+                    result: Cancelled::default(),
+                })));
+            }
+            RolloutState::Done => {}
+        }
+    }
+
+    /// Has all rollouts written again: the store may lack their last changes.
+    pub(super) fn rewrite_rollouts(&mut self) {
+        let all = self
+            .table
+            .newest_first(0)
+            .filter_map(|slot| self.table.task(slot));
+        let with = all.filter(|task| task.rollout.is_some());
+        self.rollouts.unwritten = with.map(|task| task.number).collect();
+    }
+
+    /// Moves changed rollouts into a batch.
+    pub(super) fn take_rollouts(&mut self, max: usize, ops: &mut Vec<Op>) {
+        while ops.len() < max
+            && let Some(number) = self.rollouts.unwritten.pop_first()
+        {
+            let slot = self.table.slot_of(number);
+            let task = slot.and_then(|slot| self.table.task(slot));
+            let Some((key, text)) =
+                task.and_then(|task| Some((task.key.clone(), task.rollout_text()?)))
+            else {
+                continue;
+            };
+            ops.push(Op::Rollout(Box::new(RolloutText { key, text })));
+        }
+    }
+
+    /// The task of this key.
+    fn known_task(&self, cx: &Ctx<'_>, key: &str) -> Result<u32, Refusal> {
+        let key = TaskKey::parse(key, &cx.rules.key_prefix);
+        let slot = key.and_then(|key| self.table.find(&key));
+        let task = slot.and_then(|slot| Some((slot, self.table.task(slot)?)));
+        match task {
+            None => Err(no_task()),
+            Some((_, task)) if task.is_partial() => {
+                Err(not_now("the hosts of the task are being entered"))
+            }
+            Some((slot, _)) => Ok(slot),
+        }
+    }
+
+    /// Cancels a task, or pauses or resumes its rollout; for a token with a target only if all hosts of
+    /// the task are of that.
+    ///
+    /// # Errors
+    /// No such task, a task without a rollout, or a rollout in another state.
+    pub(crate) fn control(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        requester: u64,
+        (key, control): (String, Control),
+        within: Option<Within>,
+    ) -> Result<(), Refusal> {
+        let task = self.known_task(cx, &key)?;
+        let Some(within) = within else {
+            return self.controlled(cx, hosts, requester, (task, control));
+        };
+        let number = self.table.task(task).map_or(0, |task| task.number);
+        let admitting = Admitting {
+            requester,
+            scope: Scope::new(within)?,
+            control,
+            task,
+            number,
+            place: 0,
+        };
+        self.begin_job(cx, hosts, Job::Admitting(Box::new(admitting)));
+        Ok(())
+    }
+
+    /// Compares at most `max` more hosts with the target of a token. Returns whether these were the
+    /// last.
+    ///
+    /// # Errors
+    /// A host that is outside, or the task is gone.
+    pub(super) fn admit_some(
+        &mut self,
+        hosts: Directory<'_>,
+        admitting: &mut Admitting,
+        max: usize,
+    ) -> Result<bool, Refusal> {
+        let task = self.table.task(admitting.task);
+        let Some(task) = task.filter(|task| task.number == admitting.number) else {
+            return Err(no_task());
+        };
+        let until = task.deliveries.len().min(admitting.place + max);
+        for slot in &task.deliveries[admitting.place.min(until)..until] {
+            if let Some((host, _)) = self.table.names_of(*slot) {
+                admitting.scope.check(hosts, host)?;
+            }
+        }
+        admitting.place = until;
+        Ok(until == task.deliveries.len())
+    }
+
+    /// All hosts of a task are of the token's target.
+    pub(super) fn admitted(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        admitting: Admitting,
+    ) {
+        let Admitting {
+            requester,
+            control,
+            task,
+            ..
+        } = admitting;
+        if let Err(refusal) = self.controlled(cx, hosts, requester, (task, control)) {
+            cx.respond(requester, refusal.into());
+        }
+    }
+
+    fn controlled(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        requester: u64,
+        (slot, control): (u32, Control),
+    ) -> Result<(), Refusal> {
+        let task = self.table.task(slot).ok_or_else(no_task)?;
+        let (counts, number, key) = (counts_of(task), task.number, task.key.to_string());
+        let rollout = self.table.rollout_mut(slot);
+        if rollout.is_some() {
+            self.rollouts.unwritten.insert(number);
+            self.rollouts.ready.insert(number);
+        }
+        let Some(rollout) = rollout.filter(|_| control != Control::Cancel) else {
+            return match control {
+                Control::Cancel => {
+                    self.cancel(cx, hosts, requester, (slot, number, key));
+                    Ok(())
+                }
+                Control::Pause | Control::Resume => Err(wrong(
+                    "the task has no rollout: it was sent without a target or waves".to_owned(),
+                )),
+            };
+        };
+        let done = match control {
+            Control::Pause => rollout.pause(),
+            Control::Resume | Control::Cancel => rollout.resume(counts, cx.at.now),
+        };
+        done.map_err(|why| (ErrorKind::Taken, why))?;
+        let rollout = rollout_view(rollout);
+        cx.respond(requester, Response::Rollout { key, rollout });
+        Ok(())
+    }
+
+    /// Cancels a task: what has not been answered is not sent again.
+    fn cancel(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        requester: u64,
+        (slot, number, key): (u32, u64, String),
+    ) {
+        if let Some(rollout) = self.table.rollout_mut(slot) {
+            rollout.cancel();
+        }
+        let cancelling = Cancelling {
+            requester: Some(requester),
+            task: slot,
+            number,
+            place: 0,
+            result: Cancelled {
+                key,
+                ..Cancelled::default()
+            },
+        };
+        self.begin_job(cx, hosts, Job::Cancelling(Box::new(cancelling)));
+    }
+
+    /// Cancels at most `max` more hosts. Returns whether these were the last.
+    pub(super) fn cancel_some(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        cancelling: &mut Cancelling,
+        max: usize,
+    ) -> bool {
+        let is_it = |task: &&Task| task.number == cancelling.number;
+        let Some(task) = self.table.task(cancelling.task).filter(is_it) else {
+            return true;
+        };
+        let key = task.key.clone();
+        let until = task.deliveries.len().min(cancelling.place + max);
+        let is_last = until == task.deliveries.len();
+        let some = task.deliveries[cancelling.place.min(until)..until].to_vec();
+        cancelling.place = until;
+        for slot in some {
+            let Some(state) = self.table.delivery(slot).map(|delivery| delivery.state) else {
+                continue;
+            };
+            let Some(host) = self.table.names_of(slot).map(|names| names.0.clone()) else {
+                continue;
+            };
+            match state {
+                TaskState::Held | TaskState::Queued | TaskState::Sent => {
+                    self.turn_delivery(cx, slot, TaskState::Cancelled, Cause::Ourselves);
+                    cancelling.result.cancelled += 1;
+                    if state == TaskState::Sent {
+                        // It may have begun without a word yet.
+                        hosts.cancel(cx, &host, &key);
+                    }
+                }
+                TaskState::Answered | TaskState::Working => match hosts.cancel(cx, &host, &key) {
+                    true => cancelling.result.asked += 1,
+                    false => cancelling.result.cannot.push(host),
+                },
+                _ => {}
+            }
+        }
+        is_last
+    }
+}
+
+/// Answers the requester of a cancelled task.
+pub(crate) fn answer_cancel(cx: &mut Ctx<'_>, cancelling: Cancelling) {
+    if let Some(requester) = cancelling.requester {
+        cx.respond(requester, Response::Cancelled(Box::new(cancelling.result)));
+    }
+}
