@@ -58,7 +58,15 @@ pub enum Command {
     /// Run a command on hosts, and show its output and exit status on each
     Run(RunArgs),
     /// Send a task to hosts; with --wait, wait until it is done
-    Dispatch(DispatchArgs),
+    Dispatch(Box<DispatchArgs>),
+    /// Show the hosts and waves of a target; nothing is sent
+    Plan(PlanArgs),
+    /// Cancel a task: hosts that have not begun it do not get it
+    Cancel(KeyArgs),
+    /// Pause the rollout of a task: no further wave begins
+    Pause(KeyArgs),
+    /// Resume the rollout of a task
+    Resume(KeyArgs),
     /// List the tasks of a running server
     Tasks(TasksArgs),
     /// Show one task: its commands, its hosts and their results
@@ -439,6 +447,11 @@ pub struct DispatchArgs {
     /// Hosts: names, globs (* ?), ranges (web-[1-9]), networks, labels (role=web), @groups, !excluded, all
     #[arg(long, value_name = "TARGET", conflicts_with = "host")]
     pub target: Option<String>,
+    #[command(flatten)]
+    pub rollout: Box<RolloutArgs>,
+    /// Show the plan, and send nothing
+    #[arg(long, requires = "target")]
+    pub dry_run: bool,
     /// Send it to hosts that are offline when they connect
     #[arg(long)]
     pub queue: bool,
@@ -479,6 +492,60 @@ impl Grouped {
     pub fn is_wanted(&self) -> bool {
         self.grouped || self.diff || self.lines
     }
+}
+
+/// Options of a rollout.
+#[derive(Args, Default)]
+pub struct RolloutArgs {
+    /// Waves: cumulative numbers of hosts or shares, such as 1,10%,100%; a single one repeats
+    #[arg(long, value_name = "N|P%,…")]
+    pub batch: Option<String>,
+    /// Hosts of the first wave
+    #[arg(long, value_name = "N")]
+    pub canary: Option<u64>,
+    /// Failures over the whole rollout above which it pauses [default: 0 with waves]
+    #[arg(long, value_name = "N|P%")]
+    pub max_fail: Option<String>,
+    /// Seconds between two waves, or 'ask': wait for 'anthill resume'
+    #[arg(long, value_name = "SECONDS|ask")]
+    pub pause: Option<String>,
+    /// Longest time of a wave, after which the rollout pauses
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub wave_timeout: Option<Duration>,
+    /// Hosts of a wave that are offline [default: skip]
+    #[arg(long, value_name = "WHAT", value_parser = ["skip", "fail", "queue"])]
+    pub offline: Option<String>,
+    /// Send nothing unless it is this number of hosts
+    #[arg(long, value_name = "N")]
+    pub expect: Option<u64>,
+}
+
+/// Options of `plan`.
+#[derive(Args)]
+pub struct PlanArgs {
+    /// Hosts: names, globs (* ?), ranges (web-[1-9]), networks, labels (role=web), @groups, !excluded
+    #[arg(value_name = "TARGET")]
+    pub target: String,
+    #[command(flatten)]
+    pub rollout: Box<RolloutArgs>,
+    /// Print the server's JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
+}
+
+/// Options of `cancel`, `pause` and `resume`.
+#[derive(Args)]
+pub struct KeyArgs {
+    /// Key of the task
+    #[arg(value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
+    pub key: String,
+    /// Print the server's JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub api: ApiArgs,
 }
 
 /// Options of `tasks`.

@@ -22,7 +22,8 @@ use super::progress::Progress;
 use super::recipients::{self, Health};
 use super::task::{Tally, Task};
 use super::{
-    Failure, book, color, groups, print_error, print_json, print_lines, print_note, table, terminal,
+    Failure, book, color, confirm, groups, print_error, print_json, print_lines, print_note,
+    rollout, table, terminal,
 };
 
 /// First interval between two requests for a task. It grows by a tenth each time.
@@ -57,13 +58,42 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
     let api = Api::new(&args.api)?;
     let pass = (!args.queue && !args.allow_unknown)
         .then_some(" (--queue sends it when it comes, --allow-unknown sends it all the same)");
-    let hosts = (target.as_ref(), &*args.host);
-    let hosts = recipients::chosen(&api, hosts, &book::in_words(&commands), args.yes, pass)?;
+    let mut options = Map::new();
+    let hosts = match &target {
+        Some(target) => {
+            let (plan, document) = rollout::fetch(&api, target.as_str(), &args.rollout)?;
+            if args.dry_run {
+                return rollout::show(&plan, &document, args.json);
+            }
+            if plan.hosts() == 0 {
+                return Err(Failure::usage("the target leaves no host"));
+            }
+            let is_confirmed = args.yes || args.rollout.expect.is_some();
+            if (target.names_all() || plan.is_large()) && !is_confirmed {
+                let what = confirm::sending(&book::in_words(&commands), &plan.counted());
+                confirm::ask(&what, false)?;
+            }
+            options.insert("target".to_owned(), json!(target.as_str()));
+            // The set that was planned is the set that gets it.
+            args.rollout.add_to(&mut options)?;
+            options.insert("expect".to_owned(), json!(plan.hosts()));
+            None
+        }
+        None => {
+            args.rollout.add_to(&mut options)?;
+            let hosts = (None, &*args.host);
+            recipients::chosen(&api, hosts, &book::in_words(&commands), args.yes, pass)?
+        }
+    };
+    if let Some(expected) = args.rollout.expect {
+        options.insert("expect".to_owned(), json!(expected));
+    }
     let order = Order {
         key: args.key.clone(),
         commands,
         hosts,
         queue: args.queue,
+        options,
     };
     let (key, answer) = order.send(&api)?;
     match args.wait {
@@ -86,6 +116,8 @@ pub struct Order {
     pub hosts: Option<Vec<String>>,
     /// Offline hosts receive it when they come online.
     pub queue: bool,
+    /// Target and rollout.
+    pub options: Map<String, Value>,
 }
 
 impl Order {
@@ -111,13 +143,14 @@ impl Order {
     }
 
     fn post(&self, api: &Api, key: &str) -> Result<Map<String, Value>, ApiError> {
-        let request = json!({
-            "key": key,
-            "commands": self.commands,
-            "hosts": self.hosts,
-            "queue": self.queue,
-        });
-        api.post("/v1/tasks", &request)
+        let mut request = self.options.clone();
+        request.insert("key".to_owned(), json!(key));
+        request.insert("commands".to_owned(), self.commands.clone());
+        if !request.contains_key("target") {
+            request.insert("hosts".to_owned(), json!(self.hosts));
+        }
+        request.insert("queue".to_owned(), json!(self.queue));
+        api.post("/v1/tasks", &Value::Object(request))
     }
 }
 
@@ -175,6 +208,16 @@ pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, F
                     print_error("the server answers again");
                 }
                 let tally = task.tally();
+                if let Some(why) = task.paused() {
+                    progress.clear();
+                    let words = tally.in_words();
+                    return Err(Failure::ended(
+                        3,
+                        format!(
+                            "{key}: {words}; the rollout is paused: {why} (anthill resume {key})"
+                        ),
+                    ));
+                }
                 if tally.ended() == tally.all() {
                     progress.clear();
                     return Ok(task);

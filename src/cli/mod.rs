@@ -42,6 +42,7 @@ mod progress;
 mod prompt;
 mod reach;
 mod recipients;
+mod rollout;
 mod run;
 mod serve;
 mod service;
@@ -91,6 +92,10 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
         Parsed::Run(Command::Forget(args)) => forget::run(&args),
         Parsed::Run(Command::Run(args)) => run::run(&args),
         Parsed::Run(Command::Dispatch(args)) => dispatch::run(&args),
+        Parsed::Run(Command::Plan(args)) => rollout::plan(&args),
+        Parsed::Run(Command::Cancel(args)) => rollout::cancel(&args),
+        Parsed::Run(Command::Pause(args)) => rollout::control(&args, "pause"),
+        Parsed::Run(Command::Resume(args)) => rollout::control(&args, "resume"),
         Parsed::Run(Command::Tasks(args)) => tasks::run(&args),
         Parsed::Run(Command::Task(args)) => task::run(&args),
         Parsed::Run(Command::Output(args)) => output::run(&args),

@@ -38,6 +38,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         commands: json!({ args.command.as_str(): 1 }),
         hosts,
         queue: false,
+        options: serde_json::Map::new(),
     };
     let (key, _) = order.send(&api)?;
     let deadline = args

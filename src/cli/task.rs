@@ -31,7 +31,8 @@ const SIZES_LEARNT_MAX: usize = 16;
 const OUTPUT_LINE_CHARS_MAX: usize = 1000;
 
 /// States in the order in which a host passes through them.
-const STATES: [&str; 11] = [
+const STATES: [&str; 13] = [
+    "held",
     "queued",
     "sent",
     "answered",
@@ -42,10 +43,11 @@ const STATES: [&str; 11] = [
     "no-book",
     "lost",
     "expired",
+    "cancelled",
     "offline",
 ];
 /// States that are not terminal.
-const AWAITED: [&str; 4] = ["queued", "sent", "answered", "working"];
+const AWAITED: [&str; 5] = ["held", "queued", "sent", "answered", "working"];
 
 /// Shows the task.
 ///
@@ -217,6 +219,17 @@ impl Task {
     /// Returns the whole list as one page, on one line.
     pub fn json(&self) -> String {
         serde_json::to_string(&self.document).unwrap_or_default()
+    }
+
+    /// Reason for the pause of its rollout, if that is paused.
+    pub fn paused(&self) -> Option<String> {
+        let rollout = self.document.get("rollout")?;
+        let is_paused = rollout.get("state").and_then(Value::as_str) == Some("paused");
+        let why = rollout
+            .get("why")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        is_paused.then(|| why.to_owned())
     }
 
     /// Counts the hosts by state.

@@ -65,7 +65,7 @@ pub fn task(body: &[u8], request: u64) -> Result<BodyReader, HttpResponse> {
         hosts: None,
         queue: queue.map_or(Ok(false), Member::flag)?,
         request,
-        rollout: options,
+        rollout: Box::new(options),
     };
     BodyReader::new(Request::Dispatch(task), hosts)
 }
@@ -79,7 +79,7 @@ pub fn plan(body: &[u8]) -> Result<BodyReader, HttpResponse> {
     let ([_, _, hosts, _], options) = with_options(body, names)?;
     let request = Request::Plan {
         hosts: None,
-        options,
+        options: Box::new(options),
     };
     BodyReader::new(request, hosts)
 }

@@ -105,7 +105,7 @@ pub enum Request {
         /// The hosts; all that are online if none are named.
         hosts: Option<Vec<String>>,
         /// Target and rollout.
-        options: RolloutOptions,
+        options: Box<RolloutOptions>,
     },
     /// Cancel a task.
     Cancel {
@@ -260,7 +260,7 @@ pub struct NewTask {
     /// A random number that identifies this request.
     pub request: u64,
     /// Target, instead of the hosts, and rollout.
-    pub rollout: RolloutOptions,
+    pub rollout: Box<RolloutOptions>,
 }
 
 /// A token with a target, to whose hosts alone it may send.

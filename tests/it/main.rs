@@ -41,6 +41,7 @@ mod presence;
 mod reach;
 mod redis_groups;
 mod restart;
+mod rollouts;
 mod signals;
 mod spool;
 mod stalls;

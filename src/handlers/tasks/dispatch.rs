@@ -59,7 +59,7 @@ pub(crate) struct CheckedTask {
     /// Deadline of its requester.
     deadline: Instant,
     /// Its target, and how it goes out.
-    pub(crate) options: RolloutOptions,
+    pub(crate) options: Box<RolloutOptions>,
 }
 
 impl CheckedTask {
@@ -304,7 +304,7 @@ impl Tasks {
         cx: &mut Ctx<'_>,
         hosts: Directory<'_>,
         requester: u64,
-        (names, options): (Option<Vec<String>>, RolloutOptions),
+        (names, options): (Option<Vec<String>>, Box<RolloutOptions>),
     ) -> Result<(), Refusal> {
         let whom = Whom {
             names,

@@ -83,7 +83,7 @@ pub(crate) enum Purpose {
     /// A console command.
     Command(NewCommand),
     /// A plan.
-    Plan(RolloutOptions),
+    Plan(Box<RolloutOptions>),
 }
 
 /// The lookup of the hosts of a request.

@@ -24,9 +24,9 @@ impl World {
         self.asked(Request::Within(within, Box::new(request)))
     }
 
-    fn to_target(&mut self, key: &str, target: &str) -> NewTask {
+    fn task_for(&mut self, key: &str, target: &str) -> NewTask {
         let mut task = self.task(key, &[]);
-        task.rollout = RolloutOptions {
+        *task.rollout = RolloutOptions {
             target: Some(target.to_owned()),
             batch: vec![Amount::Hosts(1)],
             ..RolloutOptions::default()
@@ -61,7 +61,7 @@ fn a_token_with_a_target_is_refused_hosts_outside() {
         ("10.0.0.0/16,!10.0.0.2", forbidden),
         ("10.0.9.0/24", Some(ErrorKind::Wrong)),
     ] {
-        let task = world.to_target(&format!("AC{}", 10 + target.len()), target);
+        let task = world.task_for(&format!("AC{}", 10 + target.len()), target);
         let answer = world.asked_within(Request::Dispatch(task));
         assert_eq!(kind(&answer), expected, "{target}: {answer:?}");
         let command = Request::Command {
@@ -81,7 +81,7 @@ fn a_token_with_a_target_changes_tasks_of_its_hosts_only() {
         ("AC1", "10.0.0.0/24", None),
         ("AC2", "all", Some(ErrorKind::Forbidden)),
     ] {
-        let task = world.to_target(key, target);
+        let task = world.task_for(key, target);
         assert_eq!(kind(&world.asked(Request::Dispatch(task))), None);
         let key = key.to_owned();
         for request in [

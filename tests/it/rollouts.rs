@@ -1,0 +1,127 @@
+//! Rollouts, watched from the hosts' side.
+
+use serde_json::{Value, json};
+
+use super::support::words::{phase, rcc};
+use super::support::{Home, Host, Server, on_both_stores, until_so};
+
+on_both_stores!(
+    waves_follow_each_other_over_a_kill,
+    a_failure_pauses_and_cancel_ends,
+);
+
+fn start(home: &mut Home) -> (Server, Vec<Host>) {
+    home.set("heartbeat.timeout_s", 30);
+    let server = home.start();
+    let hosts = connect(&server);
+    (server, hosts)
+}
+
+fn connect(server: &Server) -> Vec<Host> {
+    let one = |n: u32| Host::named(server.tcp, &format!("127.0.61.{n}"), &format!("web-{n}"));
+    (1..=4).map(one).collect()
+}
+
+fn states(server: &Server, key: &str) -> Vec<String> {
+    let task = server.json(&format!("/v1/tasks/{key}"));
+    let hosts = task["hosts"].as_object().expect("hosts");
+    hosts
+        .values()
+        .map(|host| host["state"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn rollout(server: &Server, key: &str) -> Value {
+    server.json(&format!("/v1/tasks/{key}"))["rollout"].clone()
+}
+
+fn finish(host: &mut Host, key: &str) {
+    host.ask(rcc(1, key).as_bytes());
+    host.ask(phase(3, key, "null", r#"["a"]"#, "[]").as_bytes());
+}
+
+fn waves_follow_each_other_over_a_kill(mut home: Home) {
+    let (server, mut hosts) = start(&mut home);
+    let (status, plan) = server.post("/v1/plan", &json!({"target": "web-*", "batch": "1,75%"}));
+    assert_eq!((status, &plan["hosts"]), (200, &json!(4)), "{plan}");
+    let waves: Vec<&str> = plan["waves"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|wave| wave["folded"].as_str().unwrap())
+        .collect();
+    assert_eq!(waves, ["web-1", "web-[2-3]", "web-4"]);
+    let task = json!({"key": "AC1", "commands": {"a": 1}, "target": "web-*", "batch": "1,75%"});
+    let (status, refused) = server.post("/v1/tasks", &{
+        let mut task = task.clone();
+        task["expect"] = json!(5);
+        task
+    });
+    assert_eq!(status, 400, "{refused}");
+    let (status, said) = server.post("/v1/tasks", &task);
+    assert_eq!(status, 201, "{said}");
+    assert_eq!(states(&server, "AC1"), ["sent", "held", "held", "held"]);
+    if home.has_redis() {
+        let awaited: Vec<String> = home.store().say(&["SMEMBERS", "AC1_response"]);
+        assert_eq!(awaited, ["web-1"]);
+    }
+    finish(&mut hosts[0], "AC1");
+    until_so("the second wave", || {
+        states(&server, "AC1") == ["done", "sent", "sent", "held"]
+    });
+    assert_eq!(server.json("/v1/tasks/AC1")["digest"], plan["digest"]);
+    if home.has_redis() {
+        until_so("its hosts are awaited", || {
+            let mut awaited: Vec<String> = home.store().say(&["SMEMBERS", "AC1_response"]);
+            awaited.sort();
+            awaited == ["web-2", "web-3"]
+        });
+    }
+    finish(&mut hosts[1], "AC1");
+    server.until_task("AC1", "web-2", "done");
+    server.kill();
+    let server = home.start();
+    server.until_ready(true);
+    let mut hosts = connect(&server);
+    assert_eq!(states(&server, "AC1")[2..], ["sent", "held"]);
+    assert_eq!(rollout(&server, "AC1")["wave"], 2);
+    finish(&mut hosts[2], "AC1");
+    until_so("the third wave", || states(&server, "AC1")[3] == "sent");
+    finish(&mut hosts[3], "AC1");
+    until_so("the end", || rollout(&server, "AC1")["state"] == "done");
+}
+
+fn a_failure_pauses_and_cancel_ends(mut home: Home) {
+    let (server, mut hosts) = start(&mut home);
+    let task = json!({"key": "AC1", "commands": {"a": 1}, "target": "web-*", "batch": 1});
+    assert_eq!(server.post("/v1/tasks", &task).0, 201);
+    hosts[0].ask(rcc(2, "AC1").as_bytes());
+    until_so("it pauses", || rollout(&server, "AC1")["state"] == "paused");
+    let shown = rollout(&server, "AC1");
+    assert!(
+        shown["why"].as_str().unwrap().contains("1 hosts failed"),
+        "{shown}"
+    );
+    assert_eq!(states(&server, "AC1"), ["no-book", "held", "held", "held"]);
+    let (status, said) = server.post("/v1/tasks/AC1/resume", &json!({}));
+    assert_eq!(
+        (status, &said["rollout"]["state"]),
+        (200, &json!("running")),
+        "{said}"
+    );
+    until_so("the second wave", || states(&server, "AC1")[1] == "sent");
+    assert_eq!(server.post("/v1/tasks/AC1/resume", &json!({})).0, 409);
+    hosts[1].ask(rcc(1, "AC1").as_bytes());
+    server.until_task("AC1", "web-2", "answered");
+    let (status, said) = server.post("/v1/tasks/AC1/cancel", &json!({}));
+    assert_eq!((status, &said["cancelled"]), (200, &json!(2)), "{said}");
+    assert_eq!(said["cannot"], json!(["web-2"]));
+    assert_eq!(
+        states(&server, "AC1"),
+        ["no-book", "answered", "cancelled", "cancelled"]
+    );
+    assert_eq!(rollout(&server, "AC1")["state"], "cancelled");
+    finish(&mut hosts[1], "AC1");
+    server.until_task("AC1", "web-2", "done");
+    assert_eq!(server.post("/v1/tasks/AC9/cancel", &json!({})).0, 404);
+}
