@@ -157,6 +157,18 @@ fn a_host_moves_in_the_middle_of_a_task() {
     no_copy(&inbox);
     let output = servers[1].get("/v1/tasks/AC1/hosts/h/output?command=a");
     assert_eq!(output, (200, "out".to_owned()));
+    // What it repeats of a finished task is taken at a node that never had the task.
+    let task = json!({"key": "AC2", "commands": {"a": 1}, "hosts": ["h"]});
+    servers[2].dispatch(&task);
+    assert_eq!(inbox.next(), "AC2");
+    take(&mut moved, "AC2");
+    finish(&mut moved, "AC2");
+    until_over(&nodes, "AC2");
+    let mut again = Host::named(servers[0].tcp, "127.0.132.1", "h");
+    finish(&mut again, "AC2");
+    let unknown = again.ask(br#"{"flag":"ADH41","taskId":"AC9"}"#);
+    assert_eq!(unknown["ACK"], "keepRefused", "{unknown}");
+    assert_eq!(servers[0].task_state("AC2", "h"), "done");
 }
 
 #[test]

@@ -186,6 +186,17 @@ impl Step<'_> {
         (self.tasks.is_unsettled(&host)).then(|| self.hold(conn, slot, 0))
     }
 
+    /// Returns whether a message about a task that is not known here has to wait: another node may
+    /// have sent it.
+    pub(super) fn looks_up(&mut self, slot: u32, code: &str) -> bool {
+        self.cx.has_other_nodes()
+            && self.cx.is_store_up()
+            && self
+                .fleet
+                .id(slot)
+                .is_some_and(|host| self.tasks.look_up(&self.cx, &host, code))
+    }
+
     /// Resumes connections whose hosts' tasks are known by now.
     pub(super) fn resume_settled(&mut self) {
         if self.tasks.take_settled() {

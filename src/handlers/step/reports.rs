@@ -364,6 +364,9 @@ impl Step<'_> {
             return self.hold(conn, slot, 0);
         }
         let word = self.book_of(slot, &book.task);
+        if word.is_none() && self.looks_up(slot, &book.task) {
+            return self.hold(conn, slot, 0);
+        }
         let word = word.unwrap_or_else(|| Word::Refused(NO_SUCH_TASK.to_owned()));
         self.cx.reply(conn, Flag::Book, ask.seq, word);
         Flow::Taken

@@ -56,6 +56,9 @@ impl Step<'_> {
         let mut payload = Payload::new(header, slot, address, ask);
         let (code, command) = (&header.code, &header.command);
         let is_wanted = self.tasks.is_result_wanted(&self.cx, &host, code, command);
+        if !is_wanted && self.looks_up(slot, code) {
+            return self.hold(conn, slot, 0);
+        }
         let payloads = self.tasks.payloads();
         // The refusal is for this result, whatever its reason.
         let is_overdue = payloads.take_mark(conn);

@@ -13,7 +13,7 @@
 //! tries and no deadline here. The claim of the host and the state in the store are the truth. A
 //! bell only says where to look, and a look every minute finds what a lost bell said.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use crate::handlers::context::Ctx;
 use crate::handlers::directory::Directory;
@@ -98,6 +98,8 @@ pub(crate) struct Peers {
     echo: BTreeMap<TaskKey, BTreeSet<HostId>>,
     echo_due: Option<Instant>,
     unsettled: HashMap<HostId, Unsettled>,
+    /// Tasks that were looked up for a host before a message about them is refused.
+    looked_up: HashSet<(HostId, TaskKey)>,
     /// Hosts whose claims are new and that have not been asked about.
     claimed: Vec<HostId>,
     /// A host is no longer unsettled: connections may be resumed.
@@ -345,6 +347,35 @@ impl Tasks {
         if let Some(unsettled) = self.peers.unsettled.get_mut(host) {
             unsettled.resumes = true;
         }
+    }
+
+    /// Has a task that is not known here looked up for a host, before a message about it is refused.
+    /// Returns whether the message has to wait. A task that was just looked up is not again.
+    pub(crate) fn look_up(&mut self, cx: &Ctx<'_>, host: &HostId, code: &str) -> bool {
+        let Some(key) = TaskKey::parse(code, &cx.rules.key_prefix) else {
+            return false;
+        };
+        let is_known = self.table.delivery_of(&key, host).is_some();
+        if is_known || self.peers.line.len() >= LOOKS_WAITING_MAX {
+            return false;
+        }
+        let pair = (host.clone(), key.clone());
+        if self.peers.looked_up.remove(&pair) {
+            return false;
+        }
+        if self.peers.looked_up.len() >= LOOKS_WAITING_MAX {
+            self.peers.looked_up.clear();
+        }
+        self.peers.looked_up.insert(pair);
+        let unsettled = self.peers.unsettled.entry(host.clone()).or_default();
+        unsettled.looks = Some(1);
+        self.peers.ask(Look::Part {
+            key,
+            hosts: vec![host.clone()],
+            with_holders: false,
+            reason: Reason::Held,
+        });
+        true
     }
 
     /// A host is claimed: the tasks that name it are looked up.
@@ -844,7 +875,16 @@ impl Tasks {
                 slot
             }
             (Some(_), _) => return,
-            (None, _) if state.is_settled() => return,
+            // A host may repeat what it reported of a task that it has finished.
+            (None, _)
+                if state.is_settled()
+                    && !matches!(
+                        (&merging.reason, state),
+                        (Reason::Held, TaskState::Done | TaskState::Failed)
+                    ) =>
+            {
+                return;
+            }
             (None, _) => {
                 let Some(task) = self.part_of(cx, &merging.part) else {
                     return;
