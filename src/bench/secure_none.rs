@@ -4,11 +4,11 @@ use std::io;
 
 use mio::net::TcpStream;
 
-/// There are none.
+/// Settings of TLS, which this build does not have.
 #[derive(Clone, Debug)]
 pub enum TlsSettings {}
 
-/// There is none.
+/// Channel of TLS, which this build does not have.
 #[derive(Debug)]
 pub enum Channel {}
 

@@ -66,7 +66,7 @@ export function completions(term) {
   return [...names];
 }
 
-/** Keys by which hosts stand in natural order: `web-9` before `web-10`. */
+/** Keys that sort hosts in natural order: `web-9` before `web-10`. */
 export async function natural(fleet) {
   if (fleet.keys) return fleet.keys;
   const made = [];
