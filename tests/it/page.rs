@@ -237,6 +237,39 @@ fn a_task_is_sent_by_keyboard_after_its_plan() {
 }
 
 #[test]
+fn a_rollout_is_planned_paused_and_cancelled() {
+    let home = Home::embedded();
+    let server = home.start();
+    let _hosts = ["web-1", "web-2", "web-3"].map(|id| Host::named(server.tcp, "127.0.7.6", id));
+    let browser = Browser::start("a_rollout_is_planned_paused_and_cancelled");
+    browser.open(&format!("{}#/dispatch?target=web-*", address(&server)));
+    until_title(&browser, "Dispatch");
+    let focus = |label: &str| {
+        let script = format!(
+            "const label = [...document.querySelectorAll('label')].find((l) => l.innerText.startsWith({label:?}));
+             label?.querySelector('input').focus(); return !!label"
+        );
+        browser.until(label, &script);
+    };
+    focus("Command");
+    browser.keys("uptime");
+    focus("Sizes");
+    browser.keys(&format!("1,100%{ENTER}"));
+    browser.until_text("1. 1 host: web-1");
+    browser.until_text("2. 2 hosts: web-[2-3]");
+    browser.click("Send to 3 hosts");
+    browser.until_text("running, wave 1 of 2");
+    browser.until_text("1 sent, 2 held");
+    browser.click("Pause");
+    browser.until_text("paused, wave 1 of 2");
+    browser.click("Resume");
+    browser.until_text("running, wave 1 of 2");
+    browser.click("Cancel");
+    browser.until_text("3 cancelled");
+    assert_no_complaints(&browser);
+}
+
+#[test]
 fn the_overview_names_nodes_and_store() {
     let mut redis = Redis::start(&[]);
     let servers = ["n1", "n2"].map(|name| {
