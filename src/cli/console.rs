@@ -66,6 +66,7 @@ pub fn run(args: &ConsoleArgs) -> Result<(), Failure> {
     if interactive {
         let flag = Arc::clone(&interrupted);
         signal_mask::held_while(&[SIGINT], || signal_hook::flag::register(SIGINT, flag))
+            .and_then(|_| terminal::restore_at_signals())
             .map_err(|error| Failure::failed(format!("cannot catch signals: {error}")))?;
     }
     let console = Console {

@@ -3,9 +3,19 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::getpgrp;
+use rustix::termios::{OptionalActions, tcgetattr, tcgetpgrp, tcsetattr};
+use signal_hook::consts::{SIGHUP, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::signal_mask;
+
+/// Ends a line, and the mode in which a terminal marks pasted text.
+const LEAVE: &str = "\x1b[?2004l\n";
 
 /// A terminal's size, in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +46,33 @@ pub fn size_of(out: impl IsTerminal + AsFd) -> Option<Size> {
         columns: size.ws_col,
         rows: size.ws_row,
     })
+}
+
+/// Sets the modes of the terminal at stdin as they are now when a signal ends the program: an editor
+/// of lines changes them, and a signal gives it no chance to restore them.
+///
+/// # Errors
+/// The signals cannot be caught.
+pub fn restore_at_signals() -> io::Result<()> {
+    let Ok(modes) = tcgetattr(io::stdin()) else {
+        return Ok(());
+    };
+    let ends = [SIGTERM, SIGHUP, SIGQUIT];
+    let mut signals = signal_mask::held_while(&ends, || Signals::new(ends))?;
+    let watch = move || {
+        for signal in signals.forever() {
+            // In the background this would stop the program instead, and the modes are the shell's.
+            if tcgetpgrp(io::stdin()) == Ok(getpgrp()) {
+                let _ = tcsetattr(io::stdin(), OptionalActions::Now, &modes);
+                if io::stdout().is_terminal() {
+                    let _ = rustix::io::write(io::stdout(), LEAVE.as_bytes());
+                }
+            }
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    };
+    let thread = thread::Builder::new().name("terminal".to_owned());
+    thread.spawn(watch).map(drop)
 }
 
 /// Characters of a bar.

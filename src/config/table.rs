@@ -61,7 +61,7 @@ keys! {
     "server.http" = server.http, RESTART, plain("`ip:port`", |v| v.address()),
         "Address of the HTTP API";
     "server.http_names" = server.http_names, RELOADED, plain("list of host names", |v| read::list(v, read::http_name)),
-        "Names that the `Host` of a request may have, beside the bound address and `localhost`";
+        "Names that the `Host` of a request may have, beside the bound address and `localhost`; `NAME:PORT` for a proxy at another port";
     "server.proxy_from" = server.proxy_from, RELOADED,
         shown("list of networks", |v| read::list(v, read::network), |networks| read::networks_json(networks)),
         "Networks of load balancers, such as `10.0.0.0/8`. A connection to `server.tcp` from there must begin with a header of the PROXY protocol, version 2, within `heartbeat.first_message_s`; the header gives the host's address";

@@ -125,7 +125,8 @@ impl RequestGuard<'_> {
         if head.host.is_some_and(|host| !self.is_ours(host)) {
             return Err(HttpResponse::error(
                 421,
-                "Host is not the bound address, localhost or one of server.http_names",
+                "Host is not the bound address, localhost or one of server.http_names; \
+                 a name at another port, such as a proxy's, is listed there as NAME:PORT",
             ));
         }
         if head

@@ -1,10 +1,11 @@
 //! SIGHUP, SIGTERM and SIGINT.
 
+use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::support::process::Process;
 use super::support::server::{lines, program};
@@ -221,4 +222,36 @@ fn the_json_log_has_fields() {
     let ready = |line: &String| line.contains("anthill ready") && graver(line);
     assert!(!server.log().iter().any(ready), "a second ready line");
     server.stop();
+}
+
+#[test]
+fn signals_leave_the_terminal_as_it_was() {
+    let home = Home::embedded();
+    let server = home.start();
+    let binary = program(home.path(), &[]);
+    let binary = binary.get_program().to_str().unwrap();
+    let file = |name: &str| fs::read_to_string(home.path().join(name)).unwrap_or_default();
+    for (command, begun) in [("console", "\x1b[?2004h"), ("top", "\x1b[?1049h")] {
+        for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {
+            let line = format!(
+                "stty -g > before; sh -c 'echo $$ > pid; exec {binary} {command} --api http://{}'; \
+                 stty -g > after",
+                server.http
+            );
+            let mut script = Process::start(
+                Command::new("script")
+                    .args(["-qfc", &line, "screen"])
+                    .current_dir(home.path())
+                    .env("TERM", "xterm")
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::null()),
+            );
+            until_so("the terminal is taken", || file("screen").contains(begun));
+            let pid = file("pid").trim().parse().ok().and_then(Pid::from_raw);
+            kill_process(pid.expect("a pid"), signal).expect("it runs");
+            script.ended();
+            assert_eq!(file("after"), file("before"), "{command}, {signal:?}");
+            fs::write(home.path().join("screen"), "").unwrap();
+        }
+    }
 }

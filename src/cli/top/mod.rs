@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A server that does not answer delays no key. The terminal is restored at the end, after a panic,
-//! and at SIGTERM.
+//! and at a signal that ends it.
 
 mod draw;
 
@@ -23,6 +23,7 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::widgets::TableState;
 use serde::Deserialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use super::api::{Api, ApiError};
 use super::args::TopArgs;
@@ -64,7 +65,7 @@ pub fn run(args: &TopArgs) -> Result<(), Failure> {
     let mut screen = Screen::new(target.clone());
     screen.take(Facts::fetch(&api, &target)?);
     let signals = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+    for signal in [SIGTERM, SIGHUP, SIGINT, SIGQUIT] {
         signal_hook::flag::register(signal, Arc::clone(&signals)).map_err(Failure::failed)?;
     }
     let (wishes, wished) = channel();
