@@ -79,6 +79,10 @@ struct Work<'a> {
     done: Times,
     counts: [u64; 3],
     received_again: u64,
+    /// Acknowledged reports of progress.
+    reports: u64,
+    /// Time of the first arrival.
+    began: Option<Instant>,
     /// Interval from the first datagram of a host to the last.
     stretch: Stretch,
     /// Time of the last progress of any host.
@@ -242,6 +246,8 @@ impl Stage<'_> {
             answered: stride(work.counts[1], &work.answered),
             done: stride(work.counts[2], &work.done),
             received_again: work.received_again,
+            reports: work.reports,
+            reports_per_s: work.reports_per_s(),
             datagrams,
             apart: None,
         }
@@ -287,9 +293,17 @@ impl<'a> Work<'a> {
             done: Times::default(),
             counts: [0; 3],
             received_again: 0,
+            reports: 0,
+            began: None,
             stretch: Stretch::default(),
             moved: posted,
         }
+    }
+
+    /// Reports acknowledged a second.
+    fn reports_per_s(&self) -> Option<f64> {
+        let seconds = self.moved.since(self.began?).as_secs_f64();
+        (seconds > 0.0).then(|| self.reports as f64 / seconds)
     }
 
     /// Messages of one host in all: the answer, phase 1, and two per command.
@@ -309,6 +323,7 @@ impl<'a> Work<'a> {
         }
         self.steps[index] = Some(0);
         self.moved = now;
+        self.began.get_or_insert(now);
         self.counts[0] += 1;
         self.received.record(now.since(self.posted));
         Some(0)
@@ -319,6 +334,8 @@ impl<'a> Work<'a> {
         let step = self.steps[index]? + 1;
         self.steps[index] = Some(step);
         self.moved = now;
+        // The first message is the answer to the dispatch.
+        self.reports += u64::from(step > 1);
         if step == 1 {
             self.counts[1] += 1;
             self.answered.record(now.since(self.posted));
@@ -406,6 +423,7 @@ mod tests {
             step = work.acknowledge(0, at);
         }
         assert!(work.is_done(1));
+        assert_eq!((work.reports, work.reports_per_s()), (5, None));
         assert_eq!(
             seen,
             [

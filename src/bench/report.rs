@@ -213,6 +213,10 @@ pub struct DispatchReport {
     pub done: StepTimes,
     /// Number of repeated arrivals.
     pub received_again: u64,
+    /// Reports of progress that were acknowledged.
+    pub reports: u64,
+    /// The same a second, from the first arrival of the task to the last acknowledgement.
+    pub reports_per_s: Option<f64>,
     /// Datagrams, if the task went out by datagram.
     pub datagrams: Option<Datagrams>,
     /// Latency of hosts that the task did not name, with `--apart`.

@@ -167,6 +167,9 @@ fn a_task_goes_to_all_and_is_finished() {
     for stride in ["received", "answered", "done"] {
         assert_eq!(number(&report, &format!("/dispatch/{stride}/hosts")), 10.0);
     }
+    // The arrival of the book, and the beginning and the end of each command.
+    assert_eq!(number(&report, "/dispatch/reports"), 70.0);
+    assert!(number(&report, "/dispatch/reports_per_s") > 0.0);
     let task = server.json("/v1/tasks/ACbench");
     let host = &task["hosts"]["bench-00010"];
     assert_eq!(host["state"], "done", "{task:#}");

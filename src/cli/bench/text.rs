@@ -200,6 +200,13 @@ fn dispatch_text(task: &DispatchReport) -> Vec<String> {
         stride("answered, acknowledged", &task.answered),
         stride("done, acknowledged", &task.done),
     ];
+    lines.extend(task.reports_per_s.map(|a_second| {
+        let count = grouped(task.reports);
+        format!(
+            "  reports      {count} acknowledged ({}/s)",
+            whole(a_second)
+        )
+    }));
     lines.extend(task.apart.as_ref().map(|latency| {
         let words = latency_text(latency);
         format!("  others       replies {words}")
