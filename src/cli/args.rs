@@ -429,7 +429,7 @@ pub struct HostsArgs {
 
 /// Options of `dispatch`.
 #[derive(Args)]
-#[command(group(ArgGroup::new("book").required(true).args(["task", "tasks"])))]
+#[command(group(ArgGroup::new("book").required(true).args(["task", "tasks", "retry"])))]
 pub struct DispatchArgs {
     /// Key of the task, such as AC131; each key is used once [default: a new key]
     #[arg(value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
@@ -458,6 +458,17 @@ pub struct DispatchArgs {
     /// Accept hosts that the server has never seen
     #[arg(long)]
     pub allow_unknown: bool,
+    /// Task whose commands are sent once more, to those of its hosts that --states names
+    #[arg(long, value_name = "OLDKEY", conflicts_with_all = ["host", "target"])]
+    pub retry: Option<String>,
+    /// States of these hosts [default: failed,lost,unanswered]
+    #[arg(
+        long,
+        value_name = "STATE,…",
+        requires = "retry",
+        value_delimiter = ','
+    )]
+    pub states: Vec<String>,
     /// With --target: do not ask for confirmation
     #[arg(long)]
     pub yes: bool,

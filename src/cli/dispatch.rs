@@ -39,6 +39,9 @@ const AWAY_MAX: Duration = Duration::from_secs(60);
 /// Number of generated keys that are tried, if each was used before.
 const KEYS_MADE_MAX: usize = 3;
 
+/// States whose hosts get another try.
+const RETRIED: [&str; 3] = ["failed", "lost", "unanswered"];
+
 /// Sends the task.
 ///
 /// # Errors
@@ -50,12 +53,13 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
             "-b, --diff and -L are of --wait: without it there is no output",
         ));
     }
-    let commands = match &args.tasks {
-        Some(file) => book::of_file(file)?,
-        None => book::of_flags(&args.task)?,
+    let api = Api::new(&args.api)?;
+    let (commands, named) = match (&args.retry, &args.tasks) {
+        (Some(key), _) => of_task(&api, key, &args.states)?,
+        (None, Some(file)) => (book::of_file(file)?, args.host.clone()),
+        (None, None) => (book::of_flags(&args.task)?, args.host.clone()),
     };
     let target = recipients::parse("--target", args.target.as_deref())?;
-    let api = Api::new(&args.api)?;
     let pass = (!args.queue && !args.allow_unknown)
         .then_some(" (--queue sends it when it comes, --allow-unknown sends it all the same)");
     let mut options = Map::new();
@@ -81,7 +85,7 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
         }
         None => {
             args.rollout.add_to(&mut options)?;
-            let hosts = (None, &*args.host);
+            let hosts = (None, &*named);
             recipients::chosen(&api, hosts, &book::in_words(&commands), args.yes, pass)?
         }
     };
@@ -104,6 +108,24 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
             conclude(&api, &key, &task, args)
         }
     }
+}
+
+/// Commands of a task, and its hosts in `states`, for another try.
+fn of_task(api: &Api, key: &str, states: &[String]) -> Result<(Value, Vec<String>), Failure> {
+    let task = Task::fetch(api, key)?;
+    let states = match states {
+        [] => &RETRIED.map(str::to_owned),
+        states => states,
+    };
+    let hosts = task.hosts_in(states)?;
+    if hosts.is_empty() {
+        let states = states.join(", ");
+        let words = task.tally().in_words();
+        return Err(Failure::failed(format!(
+            "no host of {key} is {states} ({words}): nothing is sent"
+        )));
+    }
+    Ok((task.book(), hosts))
 }
 
 /// A task to be sent.

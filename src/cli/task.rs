@@ -242,6 +242,33 @@ impl Task {
         self.commands.iter().map(|(command, _)| command.as_str())
     }
 
+    /// The commands with their priorities, as the server takes them.
+    pub fn book(&self) -> Value {
+        let entries = self.commands.iter();
+        let entries = entries.map(|(command, priority)| (command.clone(), Value::from(*priority)));
+        Value::Object(entries.collect())
+    }
+
+    /// The hosts in one of these states, in order.
+    ///
+    /// # Errors
+    /// Status 2 for a state that does not exist, or that a host may still leave.
+    pub fn hosts_in(&self, states: &[String]) -> Result<Vec<String>, Failure> {
+        let ended = || STATES.into_iter().filter(|state| !AWAITED.contains(state));
+        if let Some(wrong) = states
+            .iter()
+            .find(|state| !ended().any(|one| one == *state))
+        {
+            let known = ended().collect::<Vec<_>>().join(", ");
+            return Err(Failure::usage(format!(
+                "--states names '{wrong}', which is none of {known}"
+            )));
+        }
+        let hosts = self.hosts.iter();
+        let hosts = hosts.filter(|(_, host)| states.contains(&host.state));
+        Ok(hosts.map(|(id, _)| id.clone()).collect())
+    }
+
     /// Number of commands.
     pub fn commands(&self) -> usize {
         self.commands.len()

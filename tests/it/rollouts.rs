@@ -1,6 +1,7 @@
 //! Rollouts, watched from the hosts' side.
 
 use serde_json::{Value, json};
+use testkit::server::run;
 
 use super::support::words::{phase, rcc};
 use super::support::{Home, Host, Server, on_both_stores, until_so};
@@ -99,7 +100,7 @@ fn a_failure_pauses_and_cancel_ends(mut home: Home) {
     until_so("it pauses", || rollout(&server, "AC1")["state"] == "paused");
     let shown = rollout(&server, "AC1");
     assert!(
-        shown["why"].as_str().unwrap().contains("1 hosts failed"),
+        shown["why"].as_str().unwrap().contains("1 host failed"),
         "{shown}"
     );
     assert_eq!(states(&server, "AC1"), ["no-book", "held", "held", "held"]);
@@ -124,4 +125,40 @@ fn a_failure_pauses_and_cancel_ends(mut home: Home) {
     finish(&mut hosts[1], "AC1");
     server.until_task("AC1", "web-2", "done");
     assert_eq!(server.post("/v1/tasks/AC9/cancel", &json!({})).0, 404);
+}
+
+#[test]
+fn a_retry_goes_to_the_hosts_that_failed() {
+    let mut home = Home::embedded();
+    let (server, mut hosts) = start(&mut home);
+    let api = format!("http://{}", server.http);
+    let dispatch = |words: &[&str]| {
+        run(
+            home.path(),
+            &[&["dispatch"], words, &["--api", &api]].concat(),
+        )
+    };
+    let first = dispatch(&["AC1", "--task", "a=2", "--task", "b=1", "--target", "web-*"]);
+    assert_eq!(first.status, Some(0), "{}", first.stderr);
+    let refused = dispatch(&["AC2", "--retry", "AC1"]);
+    assert_eq!(refused.status, Some(1), "{}", refused.stderr);
+    for (number, host) in hosts.iter_mut().enumerate() {
+        // Two of four have no book.
+        host.ask(rcc(if number < 2 { 1 } else { 2 }, "AC1").as_bytes());
+    }
+    until_so("two without a book", || {
+        states(&server, "AC1")
+            .iter()
+            .filter(|state| *state == "no-book")
+            .count()
+            == 2
+    });
+    let wrong = dispatch(&["AC2", "--retry", "AC1", "--states", "sent"]);
+    assert_eq!(wrong.status, Some(2), "{}", wrong.stderr);
+    let retried = dispatch(&["AC2", "--retry", "AC1", "--states", "no-book"]);
+    assert_eq!(retried.status, Some(0), "{}", retried.stderr);
+    let task = server.json("/v1/tasks/AC2");
+    let names: Vec<&String> = task["hosts"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["web-3", "web-4"]);
+    assert_eq!(task["commands"], server.json("/v1/tasks/AC1")["commands"]);
 }

@@ -356,7 +356,8 @@ impl Rollout {
         let failures = self.failures(counts);
         if failures > self.max_fail && !is_last {
             let most = self.max_fail;
-            let why = format!("{failures} hosts failed, and {most} may fail (max_fail)");
+            let hosts = if failures == 1 { "host" } else { "hosts" };
+            let why = format!("{failures} {hosts} failed, and {most} may fail (max_fail)");
             return self.pause_by(PausedBy::Failures, why);
         }
         if counts.busy > 0 {

@@ -74,9 +74,12 @@ fn wrong_usage_is_status_2_and_one_line() {
         ),
         (
             &["dispatch"],
-            &["one of --task, --tasks is missing: see 'anthill dispatch --help'"],
+            &["one of --task, --tasks, --retry is missing: see 'anthill dispatch --help'"],
         ),
-        (&["dispatch", "AC1"], &["one of --task, --tasks is missing"]),
+        (
+            &["dispatch", "AC1"],
+            &["one of --task, --tasks, --retry is missing"],
+        ),
         (&["dispatch", "", "--task", "a"], &["KEY is given no value"]),
         (&["task"], &["KEY is missing: see 'anthill task --help'"]),
         (

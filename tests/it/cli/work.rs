@@ -48,6 +48,11 @@ fn dispatcher(states: &'static [&'static str]) -> (SocketAddr, Receiver<Request>
     let (posted, requests) = channel();
     let mut looks = 0;
     let address = server(move |request| {
+        if request.target == "/v1/plan" {
+            let wave = r#"{"hosts":2,"offline":0,"folded":"web-[9-10]"}"#;
+            let plan = format!(r#"{{"hosts":2,"offline":0,"waves":[{wave}]}}"#);
+            return http("200 OK", &plan);
+        }
         if request.method == "POST" {
             posted.send(request).expect("the test listens");
             return http(
@@ -373,15 +378,23 @@ fn an_unknown_host_is_refused_before_sending() {
 #[test]
 fn a_target_is_resolved_before_anything_is_sent() {
     let (address, requests) = dispatcher(&[ALL_DONE]);
-    for args in [
-        &["run", "a", "web-[9-10]"][..],
-        &["dispatch", "--task", "a", "--target", "web-*", "--wait"],
+    let (hosts, target) = (serde_json::json!(["web-9", "web-10"]), "web-*");
+    for (args, named, target) in [
+        (&["run", "a", "web-[9-10]"][..], hosts, None),
+        (
+            &["dispatch", "--task", "a", "--target", target, "--wait"],
+            serde_json::Value::Null,
+            Some(target),
+        ),
     ] {
         let output = asking(address, args).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let body = requests.recv_timeout(PATIENCE).unwrap().body;
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(body["hosts"], serde_json::json!(["web-9", "web-10"]));
+        assert_eq!(body["hosts"], named);
+        // The server resolves it once more, and refuses another number of hosts.
+        assert_eq!(body["target"].as_str(), target);
+        assert_eq!(body["expect"].as_u64(), target.map(|_| 2));
         let key = body["key"].as_str().unwrap();
         assert!(key.starts_with("AC2") && key.len() == 20, "{key}");
     }
