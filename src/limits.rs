@@ -866,6 +866,8 @@ pub const AGENT_RUN_S: u64 = 600;
 pub const AGENT_RUN_S_MAX: u64 = 30 * 86_400;
 /// Milliseconds between SIGTERM and SIGKILL to a command.
 pub const AGENT_KILL_MS: u64 = 2_000;
+/// The same when its task is cancelled, in which nothing else waits for its end.
+pub const AGENT_CANCEL_MS: u64 = 5_000;
 /// Milliseconds after which a stopping agent ends in any case: longer than both signals to a
 /// command take.
 pub const AGENT_STOP_MS_MAX: u64 = 10_000;

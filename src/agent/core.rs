@@ -138,6 +138,8 @@ pub enum Effect {
     Write(Record),
     /// Run this job; its end is passed to [`Core::finished`].
     Run(Job),
+    /// End the running job. Its end is passed to [`Core::finished`], as always.
+    EndRunning,
     /// Read the facts about the host; they are passed to [`Core::facts`].
     Look,
     /// Write this to the log.
@@ -188,6 +190,8 @@ pub struct Core {
     /// them.
     unconfirmed: HashSet<String>,
     running: Option<Running>,
+    /// The task of the running command is cancelled.
+    is_cancelling: bool,
     /// Answers that wait for the next connection.
     answers: VecDeque<(Moment, ResultCode, Option<String>)>,
     losses: Losses,
@@ -219,6 +223,7 @@ impl Core {
             queue: VecDeque::new(),
             unconfirmed: HashSet::new(),
             running: None,
+            is_cancelling: false,
             answers: VecDeque::new(),
             losses: Losses::default(),
             keyed: None,

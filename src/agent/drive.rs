@@ -335,6 +335,7 @@ impl Agent {
                 self.sync()?;
                 self.runner.run(job);
             }
+            Effect::EndRunning => self.runner.cancel(),
             Effect::Look => {
                 let facts = facts::look(self.tcp.as_ref().and_then(Wire::local));
                 self.core.facts(facts, more);

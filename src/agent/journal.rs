@@ -287,6 +287,7 @@ mod tests {
             phase,
             done,
             lost: false,
+            cancelled: false,
         };
         let outcome = Outcome {
             exit: 3,

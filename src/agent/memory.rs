@@ -100,6 +100,9 @@ pub enum Report {
         done: usize,
         /// The remaining commands are lost.
         lost: bool,
+        /// The task is cancelled: the remaining commands will not run.
+        #[serde(default)]
+        cancelled: bool,
     },
     /// ADH43.
     Output {
@@ -254,7 +257,11 @@ impl Memory {
         };
         match &report {
             Report::Phase {
-                phase, done, lost, ..
+                phase,
+                done,
+                lost,
+                cancelled,
+                ..
             } => {
                 // Phase 2 refers to an existing command, and the lists are cut at an existing
                 // index.
@@ -262,7 +269,7 @@ impl Memory {
                     return;
                 }
                 held.task.done = held.task.done.max(*done);
-                held.task.ended |= *lost || *done == all;
+                held.task.ended |= *lost || *cancelled || *done == all;
             }
             Report::Output { code, index, .. } => {
                 if *index >= all {
@@ -359,6 +366,7 @@ impl Memory {
                 phase,
                 done,
                 lost,
+                cancelled,
             } => {
                 let (complete, oncall) = commands.split_at_checked(*done)?;
                 let began = *phase == Phase::Began;
@@ -369,6 +377,7 @@ impl Memory {
                     complete: own(complete),
                     oncall: own(oncall),
                     lost: *lost,
+                    cancelled: *cancelled,
                 })
             }
             Report::Output {
@@ -440,6 +449,7 @@ mod tests {
             phase,
             done,
             lost,
+            cancelled: false,
         };
         Record::Report { seq, report }
     }
@@ -540,6 +550,7 @@ mod tests {
                     phase,
                     done,
                     lost,
+                    cancelled: lost && done > 2,
                 };
                 Record::Report { seq, report }
             }),

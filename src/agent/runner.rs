@@ -3,7 +3,7 @@
 //! ```text
 //!  loop ── Job ──▶ runner ── fork, exec ──▶ command, in a process group of its own
 //!    ▲               │  ▲ stdout and stderr, one pipe ──┘
-//!    └── Finished ───┘  └ its end (pidfd) · its time · the order to stop
+//!    └── Finished ───┘  └ its end (pidfd) · its time · the order to stop or to cancel
 //! ```
 //!
 //! A command has ended when its own process has ended. Background processes may keep the pipe open
@@ -16,12 +16,13 @@ mod watch;
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, PipeReader, PipeWriter};
+use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ use super::core::{Finished, NOT_FOUND, REFUSED};
 use super::tree::{
     Cgroup, Earlier, Note, Process, Tree, reap_orphans, remove_empty_groups, wait_for_end,
 };
-use crate::limits::AGENT_KILL_MS;
+use crate::limits::{AGENT_CANCEL_MS, AGENT_KILL_MS};
 use watch::{Ended, Watched, watch};
 
 /// Directories in which a bare program name is looked up.
@@ -49,6 +50,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(50);
 const ORPHAN_TICK: Duration = Duration::from_secs(5);
 /// Time for each of the two signals to end a command.
 const KILL_TIME: Duration = Duration::from_millis(AGENT_KILL_MS);
+/// The same for SIGTERM to a cancelled command.
+const CANCEL_TIME: Duration = Duration::from_millis(AGENT_CANCEL_MS);
 /// Longest wait for a dropped runner: both signals, and the start of a command in between.
 const STOP_TIME: Duration = Duration::from_millis(3 * AGENT_KILL_MS);
 /// Bytes of output read at once.
@@ -61,6 +64,12 @@ pub struct Runner {
     results: Receiver<Finished>,
     /// Closing it stops the runner.
     stop: Option<PipeWriter>,
+    /// A byte in it has the runner look at `cancelled`.
+    look: PipeWriter,
+    /// Number of the command that is to be ended.
+    cancelled: Arc<AtomicU64>,
+    /// Number of commands sent.
+    sent: u64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -72,6 +81,16 @@ impl Runner {
     /// No thread or pipe.
     pub fn start(waker: Arc<Waker>, dir: Option<PathBuf>) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
+        let (looks, look) = io::pipe()?;
+        // The loop must not wait for a runner that does not look.
+        rustix::io::ioctl_fionbio(&look, true)?;
+        let cancelled = Arc::new(AtomicU64::new(0));
+        let mut orders = Orders {
+            stopped,
+            looks,
+            cancelled: Arc::clone(&cancelled),
+            number: 0,
+        };
         // One job at a time: the next is sent after the result of the one before.
         let (jobs, todo) = bounded::<Job>(1);
         let (done, results) = bounded(1);
@@ -79,7 +98,8 @@ impl Runner {
         let work = move || {
             state.end_leftovers();
             while let Some(job) = next(&todo) {
-                let Some(finished) = run(&job, &stopped, &mut state) else {
+                orders.number += 1;
+                let Some(finished) = run(&job, &orders, &mut state) else {
                     return;
                 };
                 if done.send(finished).is_err() {
@@ -96,18 +116,29 @@ impl Runner {
             jobs: Some(jobs),
             results,
             stop: Some(stop),
+            look,
+            cancelled,
+            sent: 0,
             thread: Some(thread),
         })
     }
 
     /// Runs a command. The result of the command before must have been received.
-    pub fn run(&self, job: Job) {
+    pub fn run(&mut self, job: Job) {
+        self.sent += 1;
         if let Some(jobs) = &self.jobs {
             // The channel has room, since the previous command has ended, and the thread lives as
             // long as this value.
             let sent = jobs.try_send(job);
             debug_assert!(sent.is_ok(), "two commands at once");
         }
+    }
+
+    /// Ends the command that was sent last, if it still runs. Its result comes as always.
+    pub fn cancel(&mut self) {
+        self.cancelled.store(self.sent, Ordering::Release);
+        // A full pipe has the runner look all the same, and without a runner nothing runs.
+        let _ = self.look.write(&[0]);
     }
 
     /// Returns the result of an ended command.
@@ -154,6 +185,24 @@ fn next(todo: &Receiver<Job>) -> Option<Job> {
     }
 }
 
+/// Orders of the loop to the runner of a command.
+struct Orders {
+    /// Closed: the runner stops.
+    stopped: PipeReader,
+    /// A byte: `cancelled` has changed.
+    looks: PipeReader,
+    cancelled: Arc<AtomicU64>,
+    /// Number of the running command.
+    number: u64,
+}
+
+impl Orders {
+    /// Returns whether the running command is to be ended.
+    fn has_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire) == self.number
+    }
+}
+
 /// State of a runner beside its commands.
 struct State {
     note: Note,
@@ -181,7 +230,7 @@ impl State {
                 target: "agent", processes = processes;
                 "ending a command that an earlier agent left running"
             );
-            if !end(&mut left, || Ok(())).unwrap_or(false) {
+            if !end(&mut left, KILL_TIME, || Ok(())).unwrap_or(false) {
                 let processes = left.look().len();
                 log::error!(target: "agent", processes = processes; "{processes} of its processes cannot be ended");
             }
@@ -190,10 +239,15 @@ impl State {
     }
 }
 
-/// Ends all processes of a command, by SIGTERM and then SIGKILL. Returns whether all have ended.
-fn end(tree: &mut Tree, mut meanwhile: impl FnMut() -> io::Result<()>) -> io::Result<bool> {
-    for signal in [Signal::TERM, Signal::KILL] {
-        let deadline = Instant::now() + KILL_TIME;
+/// Ends all processes of a command, by SIGTERM and after `grace` by SIGKILL. Returns whether all have
+/// ended.
+fn end(
+    tree: &mut Tree,
+    grace: Duration,
+    mut meanwhile: impl FnMut() -> io::Result<()>,
+) -> io::Result<bool> {
+    for (signal, time) in [(Signal::TERM, grace), (Signal::KILL, KILL_TIME)] {
+        let deadline = Instant::now() + time;
         tree.signal(signal);
         // A stopped process handles SIGTERM only after SIGCONT.
         tree.signal(Signal::CONT);
@@ -217,10 +271,10 @@ fn end(tree: &mut Tree, mut meanwhile: impl FnMut() -> io::Result<()>) -> io::Re
 }
 
 /// Runs one command to its end; `None` if the runner is stopped.
-fn run(job: &Job, stopped: &PipeReader, state: &mut State) -> Option<Finished> {
+fn run(job: &Job, orders: &Orders, state: &mut State) -> Option<Finished> {
     let begun = Instant::now();
     let ended = match spawn(job, state) {
-        Ok(watched) => watch(watched, job.time.into(), stopped, &mut state.note),
+        Ok(watched) => watch(watched, job.time.into(), orders, &mut state.note),
         Err(ended) => Ok(Some(ended)),
     };
     state.note.clear();

@@ -371,6 +371,7 @@ impl<'a> Work<'a> {
             complete: names(&commands[..complete]),
             oncall: names(&commands[complete..]),
             lost: false,
+            cancelled: false,
         }))
     }
 }

@@ -113,11 +113,12 @@ pub(super) enum Name {
     Labels,
     Version,
     Cancel,
+    Cancelled,
 }
 
 impl Name {
     /// The names on the wire, in the order of the variants.
-    const ALL: [&'static str; 40] = [
+    const ALL: [&'static str; 41] = [
         "flag",
         "identifier",
         "ACK",
@@ -158,6 +159,7 @@ impl Name {
         "labels",
         "version",
         "cancel",
+        "cancelled",
     ];
 
     const fn as_str(self) -> &'static str {
@@ -344,6 +346,7 @@ impl<'a> Members<'a> {
             complete: self.texts(Name::Complete)?,
             oncall: self.texts(Name::Oncall)?,
             lost: self.bool(Name::Lost)?,
+            cancelled: self.bool(Name::Cancelled)?,
         })
     }
 

@@ -144,6 +144,8 @@ pub struct Progress<'a> {
     pub oncall: Vec<Cow<'a, str>>,
     /// The host's process ended during the task: the remaining commands will not run.
     pub lost: bool,
+    /// The task was cancelled: the remaining commands will not run.
+    pub cancelled: bool,
 }
 
 /// Result of a datagram in an ADH33.

@@ -103,6 +103,7 @@ fn progress<'a>(reader: &mut Reader<'a>, phase: Phase) -> Result<Progress<'a>, D
                     complete,
                     oncall,
                     lost: false,
+                    cancelled: false,
                 });
             }
             // The attempt with the longest valid part is the intended one, and gives the error.

@@ -138,6 +138,9 @@ fn progress(message: &Progress<'_>, object: &mut Object<'_>) {
     if message.lost {
         object.plain("lost", true);
     }
+    if message.cancelled {
+        object.plain("cancelled", true);
+    }
 }
 
 fn result(message: &ResultHeader<'_>, object: &mut Object<'_>) {

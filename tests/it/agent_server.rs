@@ -311,3 +311,33 @@ fn a_chain_of_forks_ends_with_its_command() {
     fs::remove_file(path("alive")).unwrap();
     assert!(is_free, "the chain goes on after its agent");
 }
+
+#[cfg(feature = "embedded")]
+#[test]
+fn cancel_ends_the_command_with_its_children() {
+    let home = Home::embedded();
+    let pids = home.path().join("pids");
+    let line = format!(
+        "sh -c 'echo $$ >> {0}; sleep 1000' & echo $$ >> {0}; sleep 1000",
+        pids.display()
+    );
+    allows(&home, &json!([{"shell": line}, "echo *"]));
+    let server = home.start();
+    let _agent = start(&home, &server, "web-1", &["--push"]);
+    dispatched(&home, &server, "AC1", "web-1", &[&line, "echo never"]);
+    let running = || fs::read_to_string(&pids).unwrap_or_default();
+    until_so("both processes run", || running().lines().count() == 2);
+    let (status, answer) = anthill(home.path(), &server, &["cancel", "AC1"]);
+    assert_eq!(status, Some(0), "{answer}");
+    let ended = until_state(&server, "AC1", "web-1", "cancelled");
+    assert_eq!(ended["complete"], json!([line]));
+    assert_eq!(ended["results"][&line]["exit"], 143);
+    for pid in running().lines() {
+        let name = format!("/proc/{pid}/stat");
+        until_so("its process has ended", || {
+            fs::read_to_string(&name).map_or(true, |stat| stat.contains(") Z "))
+        });
+    }
+    dispatched(&home, &server, "AC2", "web-1", &["echo next"]);
+    until_state(&server, "AC2", "web-1", "done");
+}

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::support::{Home, Host, Redis, Server, http, until_so};
+use super::support::{Home, Host, Redis, Server, http, until, until_so};
 
 /// A Redis, and the homes of nodes `n1`, `n2`, … on it.
 struct Nodes {
@@ -139,7 +139,9 @@ fn a_host_is_shown_the_same_at_every_node() {
         (&"127.0.126.1".into(), &"one".into())
     );
     assert_eq!(shown["ipv4"], serde_json::json!(["10.9.0.1", "10.9.0.2"]));
-    let plain_shown = servers[1].host("127.0.126.2").expect("shown");
+    let plain_shown = until("the other node shows the plain host", || {
+        servers[1].host("127.0.126.2")
+    });
     assert_eq!(
         (&plain_shown["node"], &plain_shown["ip"]),
         (&"n1".into(), &"127.0.126.2".into())
@@ -154,13 +156,12 @@ fn a_host_is_shown_the_same_at_every_node() {
     assert_eq!(servers[1].get("/v1/hosts/nobody").0, 404);
     // So is its history.
     for server in &servers {
-        let history = server.json("/v1/hosts/web-1/history");
-        let states: Vec<Value> = list(&history, "transitions");
-        let states: Vec<&str> = states
-            .iter()
-            .filter_map(|one| one["state"].as_str())
-            .collect();
-        assert_eq!(states, ["online", "offline"]);
+        until_so("both transitions are shown", || {
+            let history = server.json("/v1/hosts/web-1/history");
+            let states: Vec<Value> = list(&history, "transitions");
+            let states = states.iter().filter_map(|one| one["state"].as_str());
+            states.eq(["online", "offline"])
+        });
         assert_eq!(server.get("/v1/hosts/nobody/history").0, 404);
     }
     // It is forgotten only while it is offline, also at a node that never had it.

@@ -480,6 +480,11 @@ impl Host {
                     let is_new = around.ran.insert((self.place, command.clone()));
                     assert!(is_new, "{} runs {command} twice", self.name);
                 }
+                Effect::EndRunning => {
+                    if let Some((end, _)) = &mut agent.job {
+                        *end = around.now;
+                    }
+                }
                 Effect::Look => {
                     let facts = Facts {
                         hostname: Some(self.name.clone()),
@@ -643,6 +648,7 @@ fn progress(
         complete: own(done),
         oncall: own(left),
         lost: false,
+        cancelled: false,
     }
 }
 

@@ -155,7 +155,7 @@ impl Core {
                 .map(|(key, value)| (key.clone().into(), value.clone().into()))
                 .collect(),
             version: Some(env!("CARGO_PKG_VERSION").into()),
-            cancel: false,
+            cancel: true,
         };
         self.greet(at, hello, fx);
     }
@@ -288,7 +288,7 @@ impl Core {
             FromServer::Push(_) if self.is_unproved() => {
                 self.disconnect(at, "it sends work before its proof", fx);
             }
-            FromServer::Push(Push::Cancel(_)) => {}
+            FromServer::Push(Push::Cancel(key)) => self.cancel(&key, fx),
             FromServer::Push(Push::Task(key)) => self.accept_key(at, &key, fx),
             FromServer::Push(Push::Command { text, cid }) => {
                 self.accept_command(at, &text, &cid, fx);

@@ -280,6 +280,49 @@ impl Core {
             phase,
             done,
             lost,
+            cancelled: false,
+        };
+        self.report(report, fx);
+    }
+
+    /// Ends a task: its running command is ended, and no other one begins.
+    pub(super) fn cancel(&mut self, code: &str, fx: &mut Vec<Effect>) {
+        let open = self.memory.task(code).filter(|task| !task.ended);
+        let Some((done, wants_book)) = open.map(|task| (task.done, task.wants_book())) else {
+            return;
+        };
+        let text = format!("task {code} is cancelled");
+        note(Level::Info, &[("key", &code)], text, fx);
+        if matches!(&self.running, Some(Running::Known { code: running, .. }) if running == code) {
+            if !std::mem::replace(&mut self.is_cancelling, true) {
+                fx.push(Effect::EndRunning);
+            }
+            return;
+        }
+        let code = code.to_owned();
+        self.unconfirmed.remove(&code);
+        if let Link::Live(live) = &mut self.link {
+            live.requested_books.retain(|(_, asked)| *asked != code);
+        }
+        if wants_book {
+            // A report refers to the commands of its task.
+            let book = Record::Book {
+                code: code.clone(),
+                commands: Vec::new(),
+            };
+            self.write(book, fx);
+        }
+        self.report_cancelled(code, done, fx);
+        self.work(fx);
+    }
+
+    fn report_cancelled(&mut self, code: String, done: usize, fx: &mut Vec<Effect>) {
+        let report = Report::Phase {
+            code,
+            phase: Phase::Ended,
+            done,
+            lost: false,
+            cancelled: true,
         };
         self.report(report, fx);
     }
@@ -364,10 +407,13 @@ impl Core {
     }
 
     fn ended(&mut self, finished: Finished, fx: &mut Vec<Effect>) {
+        let is_cancelled = std::mem::take(&mut self.is_cancelling);
         match self.running.take() {
             Some(Running::Known { code, index }) => {
                 self.report_outcome(code.clone(), index, finished, fx);
-                if !is_command(&code) {
+                if is_cancelled {
+                    self.report_cancelled(code, index + 1, fx);
+                } else if !is_command(&code) {
                     self.report_phase(code, Phase::Ended, index + 1, false, fx);
                 }
             }

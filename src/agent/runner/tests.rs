@@ -19,7 +19,14 @@ fn job(script: &str, time: Span) -> Job {
 
 fn run_it(job: &Job) -> Finished {
     let (stopped, _stop) = io::pipe().unwrap();
-    run(job, &stopped, &mut State::new(None)).expect("nobody stops it")
+    let (looks, _look) = io::pipe().unwrap();
+    let orders = Orders {
+        stopped,
+        looks,
+        cancelled: Arc::default(),
+        number: 1,
+    };
+    run(job, &orders, &mut State::new(None)).expect("it is not stopped")
 }
 
 fn sh(script: &str) -> Finished {
@@ -178,7 +185,7 @@ fn dropping_the_runner_ends_what_it_runs() {
         "echo $$ > {0}.new; mv {0}.new {0}; sleep 1000",
         file.display()
     );
-    let runner = Runner::start(waker, None).unwrap();
+    let mut runner = Runner::start(waker, None).unwrap();
     runner.run(job(&script, Span::from_secs(1000)));
     let begun = Instant::now();
     let pid = loop {
@@ -194,6 +201,30 @@ fn dropping_the_runner_ends_what_it_runs() {
     };
     drop(runner);
     wait_until_gone(pid.trim());
+}
+
+#[test]
+fn a_cancelled_command_ends_and_the_next_one_runs() {
+    let poll = mio::Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+    let mut runner = Runner::start(waker, None).unwrap();
+    let finished = |runner: &Runner| {
+        runner
+            .results
+            .recv_timeout(Duration::from_secs(60))
+            .unwrap()
+    };
+    for _ in 0..3 {
+        runner.run(job("sleep 1000 & sleep 1000", Span::from_secs(1000)));
+        runner.cancel();
+        let ended = finished(&runner);
+        assert_eq!(ended.exit, 143, "{}", text(&ended));
+        assert_eq!(text(&ended), "anthill: cancelled\n");
+        // Too late: the command has ended.
+        runner.cancel();
+        runner.run(job("echo next", Span::from_secs(60)));
+        assert_eq!(finished(&runner).exit, 0);
+    }
 }
 
 /// A job of the shell in this place.

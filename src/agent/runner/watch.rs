@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
-use super::{FIRST_LOOK, READ_BYTES, TICK, end};
-use crate::agent::core::{REFUSED, TIMED_OUT};
+use super::{CANCEL_TIME, FIRST_LOOK, KILL_TIME, Orders, READ_BYTES, TICK, end};
+use crate::agent::core::{KILLED, REFUSED, TIMED_OUT};
 use crate::agent::output::Output;
 use crate::agent::tree::{Note, Tree};
 use crate::limits::AGENT_PROCESS_LOOK_MS_MAX;
@@ -35,26 +35,31 @@ enum Over {
     Ended,
     TimedOut,
     Stopped,
+    Cancelled,
 }
 
-/// Reads the output of a command until it has ended, and ends it at its time limit or a stop.
+/// Reads the output of a command until it has ended, and ends it at its time limit, a stop or a cancellation.
 pub(super) fn watch(
     mut command: Watched,
     time: Duration,
-    stopped: &PipeReader,
+    orders: &Orders,
     note: &mut Note,
 ) -> io::Result<Option<Ended>> {
     // A limit beyond the range of the clock never comes.
-    let followed = command.follow(Instant::now().checked_add(time), stopped, note);
+    let followed = command.follow(Instant::now().checked_add(time), orders, note);
     let over = match followed {
         Ok(over) => over,
         Err(error) => {
             // It is no longer watched, so it must not continue.
-            command.end()?;
+            command.end(KILL_TIME)?;
             return Err(error);
         }
     };
-    let all_gone = over == Over::Ended || command.end()?;
+    let grace = match over {
+        Over::Cancelled => CANCEL_TIME,
+        Over::Ended | Over::TimedOut | Over::Stopped => KILL_TIME,
+    };
+    let all_gone = over == Over::Ended || command.end(grace)?;
     let status = command.child.try_wait()?;
     let mut output = command.output;
     let exit = match (over, status) {
@@ -68,6 +73,13 @@ pub(super) fn watch(
                 output.say("some of its processes cannot be killed");
             }
             TIMED_OUT
+        }
+        (Over::Cancelled, status) => {
+            output.say("cancelled");
+            if !all_gone {
+                output.say("some of its processes cannot be killed");
+            }
+            status.map_or(KILLED, exit_of)
         }
         (Over::Ended, Some(status)) => exit_of(status),
         (Over::Ended, None) => REFUSED,
@@ -111,11 +123,11 @@ impl Watched {
         }
     }
 
-    /// Reads until the command has ended, until `deadline`, or until the runner stops.
+    /// Reads until the command has ended, until `deadline`, or until an order ends it.
     fn follow(
         &mut self,
         deadline: Option<Instant>,
-        stopped: &PipeReader,
+        orders: &Orders,
         note: &mut Note,
     ) -> io::Result<Over> {
         loop {
@@ -123,6 +135,9 @@ impl Watched {
             self.read()?;
             if has_ended {
                 return Ok(Over::Ended);
+            }
+            if orders.has_cancelled() {
+                return Ok(Over::Cancelled);
             }
             let now = Instant::now();
             let left = deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -137,29 +152,30 @@ impl Watched {
                 self.next_look = now + self.look_every;
             }
             let look = self.next_look.saturating_duration_since(now);
-            if self.wait(left.map_or(look, |left| left.min(look)), stopped)? {
+            if self.wait(left.map_or(look, |left| left.min(look)), orders)? {
                 return Ok(Over::Stopped);
             }
         }
     }
 
     /// Ends all processes and reads their output meanwhile. Returns whether all have ended.
-    fn end(&mut self) -> io::Result<bool> {
+    fn end(&mut self, grace: Duration) -> io::Result<bool> {
         let Self {
             tree,
             reader,
             output,
             ..
         } = self;
-        end(tree, || read(reader, output))
+        end(tree, grace, || read(reader, output))
     }
 
-    /// Waits for output, the end of the command, the runner's stop, or `left`. Returns whether the
-    /// runner stops.
-    fn wait(&self, left: Duration, stopped: &PipeReader) -> io::Result<bool> {
+    /// Waits for output, the end of the command, an order, or `left`. Returns whether the runner
+    /// stops.
+    fn wait(&self, left: Duration, orders: &Orders) -> io::Result<bool> {
         let reader = self.reader.as_ref().map(AsFd::as_fd);
         let end = self.end.as_ref().map(AsFd::as_fd);
-        let watched = [Some(stopped.as_fd()), reader, end];
+        let (stopped, looks) = (orders.stopped.as_fd(), orders.looks.as_fd());
+        let watched = [Some(stopped), Some(looks), reader, end];
         let mut polled: Vec<PollFd<'_>> = watched
             .into_iter()
             .flatten()
@@ -174,7 +190,15 @@ impl Watched {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        Ok(!polled[0].revents().is_empty())
+        let (stops, looks) = (
+            !polled[0].revents().is_empty(),
+            !polled[1].revents().is_empty(),
+        );
+        if looks && !stops {
+            // The bytes say only that there is something to look at.
+            let _ = (&orders.looks).read(&mut [0; 16])?;
+        }
+        Ok(stops)
     }
 
     /// Returns whether the process has ended. It stays a zombie until it is reaped.

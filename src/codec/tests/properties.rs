@@ -20,8 +20,10 @@ fn incoming() -> impl Strategy<Value = Incoming<'static>> {
     let list = || prop::collection::vec(text(), 0..4);
     let owned = |list: Vec<String>| list.into_iter().map(Into::into).collect::<Vec<_>>();
     let working = prop::option::of(text());
-    let progress = (text(), 0..3_usize, working, list(), list(), any::<bool>());
-    let progress = progress.prop_map(move |(code, phase, working, complete, oncall, lost)| {
+    let ends = any::<(bool, bool)>();
+    let progress = (text(), 0..3_usize, working, list(), list(), ends);
+    let progress = progress.prop_map(move |(code, phase, working, complete, oncall, ends)| {
+        let (lost, cancelled) = ends;
         Message::Progress(Progress {
             code: code.into(),
             phase: [Phase::Received, Phase::Began, Phase::Ended][phase],
@@ -29,6 +31,7 @@ fn incoming() -> impl Strategy<Value = Incoming<'static>> {
             complete: owned(complete),
             oncall: owned(oncall),
             lost,
+            cancelled,
         })
     });
     let codes = [
@@ -179,6 +182,7 @@ fn slash_progress() -> impl Strategy<Value = (Progress<'static>, String)> {
                 complete: complete.into_iter().map(Into::into).collect(),
                 oncall: oncall.into_iter().map(Into::into).collect(),
                 lost: false,
+                cancelled: false,
             };
             (progress, text)
         })

@@ -404,6 +404,7 @@ impl Step<'_> {
 fn becomes(progress: &Progress<'_>, failed: bool) -> TaskState {
     let is_left = !progress.oncall.is_empty();
     match (progress.phase, is_left) {
+        (Phase::Ended, _) if progress.cancelled => TaskState::Cancelled,
         (Phase::Ended, true) if progress.lost => TaskState::Lost,
         (Phase::Ended, false) if failed => TaskState::Failed,
         (Phase::Ended, false) => TaskState::Done,

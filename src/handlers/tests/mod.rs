@@ -472,6 +472,7 @@ fn progress_of(key: &'static str, phase: Phase, left: &[&'static str]) -> Progre
         complete: Vec::new(),
         oncall: left.iter().map(|text| (*text).into()).collect(),
         lost: false,
+        cancelled: false,
     }
 }
 

@@ -572,6 +572,7 @@ fn an_invalid_key_is_refused_if_a_reply_is_requested() {
             complete,
             oncall,
             lost: false,
+            cancelled: false,
         })
     };
     let _ = world.send(conn, progress("no_key"), Some(1));

@@ -289,6 +289,7 @@ impl Storm {
                 complete: Vec::new(),
                 oncall: if done { vec![] } else { vec!["w".into()] },
                 lost: false,
+                cancelled: false,
             }),
             Said::Answer(code) => Message::Answer(Answer {
                 code,

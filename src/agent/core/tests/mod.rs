@@ -77,13 +77,14 @@ fn words(message: &Message<'_>) -> String {
             format!("{code:?} {}", task.as_deref().unwrap_or("-"))
         }
         Message::Progress(said) => format!(
-            "{} {:?} {}|{}|{}{}",
+            "{} {:?} {}|{}|{}{}{}",
             said.code,
             said.phase,
             said.working.as_deref().unwrap_or("-"),
             said.complete.join(","),
             said.oncall.join(","),
-            if said.lost { " lost" } else { "" }
+            if said.lost { " lost" } else { "" },
+            if said.cancelled { " cancelled" } else { "" }
         ),
         Message::Result(header) => format!(
             "result {} {} {} {}",
@@ -193,6 +194,7 @@ impl Talk {
                 Record::Forgotten { .. } => "write forgotten".to_owned(),
             }),
             Effect::Run(job) => Some(format!("run {}", job.words.join(" "))),
+            Effect::EndRunning => Some("end".to_owned()),
             Effect::Connect => Some("connect".to_owned()),
             Effect::Disconnect => Some("disconnect".to_owned()),
             Effect::Look => Some("look".to_owned()),

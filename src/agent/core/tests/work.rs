@@ -221,6 +221,7 @@ fn a_queued_task_unknown_to_the_server_ends() {
         phase: crate::codec::message::Phase::Ended,
         done: 0,
         lost: true,
+        cancelled: false,
     };
     let written = talk
         .journal
@@ -568,4 +569,60 @@ fn a_reloaded_allow_file_applies_to_the_next_command() {
     talk.finishes(0, "");
     let did = talk.did();
     assert!(did.contains(&"run new".to_owned()) && !did.contains(&"run b".to_owned()));
+}
+
+fn cancel(talk: &mut Talk, key: &str) {
+    talk.pushes(&Push::Cancel(key.into()));
+}
+
+#[test]
+fn a_cancelled_task_ends_its_command_and_starts_no_other() {
+    let mut talk = agent().live();
+    talk.pushes(&Push::Task("AC1".into()));
+    talk.book("AC1", &["a", "b"]);
+    talk.messages();
+    talk.did();
+    cancel(&mut talk, "AC1");
+    cancel(&mut talk, "AC1");
+    assert_eq!(talk.did(), ["end"], "once");
+    talk.finishes(143, "");
+    assert_eq!(
+        talk.messages(),
+        ["result AC1 a 143 0", "AC1 Ended -|a|b cancelled"]
+    );
+    assert!(!talk.did().iter().any(|did| did.starts_with("run")));
+    assert_eq!(talk.core.memory().open().count(), 0);
+    // The next task runs to its end.
+    talk.pushes(&Push::Task("AC2".into()));
+    talk.book("AC2", &["a"]);
+    talk.messages();
+    talk.finishes(0, "");
+    assert_eq!(talk.messages(), ["result AC2 a 0 0", "AC2 Ended -|a|"]);
+}
+
+#[test]
+fn a_queued_task_is_cancelled_before_it_runs() {
+    let mut talk = agent().live();
+    for key in ["AC1", "AC2", "AC3"] {
+        talk.pushes(&Push::Task(key.into()));
+        if key != "AC3" {
+            talk.book(key, &["a"]);
+        }
+    }
+    talk.messages();
+    for key in ["AC2", "AC3", "AC4"] {
+        cancel(&mut talk, key);
+    }
+    assert_eq!(
+        talk.messages(),
+        ["AC2 Ended -||a cancelled", "AC3 Ended -|| cancelled"]
+    );
+    talk.finishes(0, "");
+    assert_eq!(talk.messages(), ["result AC1 a 0 0", "AC1 Ended -|a|"]);
+    let ran = talk.did();
+    assert_eq!(
+        ran.iter().filter(|did| *did == "run a").count(),
+        1,
+        "{ran:?}"
+    );
 }
