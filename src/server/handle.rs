@@ -161,6 +161,10 @@ impl Handle {
     }
 
     /// Returns for each of `hosts`, at most [`PAGE_HOSTS_MAX`], whether `target` selects it.
+    #[cfg_attr(
+        not(feature = "cli"),
+        allow(dead_code, reason = "the program's notifications ask for it")
+    )]
     pub(crate) fn matching(
         &self,
         target: &Arc<Target>,
