@@ -53,6 +53,12 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
             "-b, --diff and -L are of --wait: without it there is no output",
         ));
     }
+    if args.dry_run && args.target.is_none() {
+        return Err(Failure::usage("--dry-run shows the plan of a --target"));
+    }
+    if !args.states.is_empty() && args.retry.is_none() {
+        return Err(Failure::usage("--states is of --retry"));
+    }
     let api = Api::new(&args.api)?;
     let (commands, named) = match (&args.retry, &args.tasks) {
         (Some(key), _) => of_task(&api, key, &args.states)?,
@@ -63,7 +69,19 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
     let pass = (!args.queue && !args.allow_unknown)
         .then_some(" (--queue sends it when it comes, --allow-unknown sends it all the same)");
     let mut options = Map::new();
+    // A plan has the hosts of one node.
+    let several = target.is_some() && rollout::has_other_nodes(&api);
+    if several && args.rollout.has_waves() {
+        print_note("other nodes hold hosts: the waves are of those of the asked node");
+    }
     let hosts = match &target {
+        Some(target) if several && !args.rollout.has_waves() && !args.dry_run => {
+            let target = (Some(target), &*named);
+            let is_confirmed = args.yes || args.rollout.expect.is_some();
+            let what = book::in_words(&commands);
+            args.rollout.add_to(&mut options)?;
+            recipients::chosen(&api, target, &what, is_confirmed, pass)?
+        }
         Some(target) => {
             let (plan, document) = rollout::fetch(&api, target.as_str(), &args.rollout)?;
             if args.dry_run {

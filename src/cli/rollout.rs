@@ -30,6 +30,11 @@ struct Wave {
 }
 
 impl RolloutArgs {
+    /// Returns whether the task goes to its hosts in waves.
+    pub fn has_waves(&self) -> bool {
+        self.batch.is_some() || self.canary.is_some()
+    }
+
     /// Adds the options to a request.
     ///
     /// # Errors
@@ -43,13 +48,21 @@ impl RolloutArgs {
         let pause = match self.pause.as_deref() {
             None => None,
             Some("ask") => Some(json!("ask")),
-            Some(text) => Some(text.parse::<f64>().map(Value::from).map_err(|_| {
-                let text = escape(text);
-                Failure::usage(format!(
-                    "--pause is '{text}': it may be a number of seconds, or ask"
-                ))
-            })?),
+            Some(text) => match text.parse::<f64>() {
+                Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => Some(Value::from(seconds)),
+                _ => {
+                    let text = escape(text);
+                    return Err(Failure::usage(format!(
+                        "--pause is '{text}': it may be a number of seconds, or ask"
+                    )));
+                }
+            },
         };
+        if self.wave_timeout.is_some_and(|time| time.is_zero()) {
+            return Err(Failure::usage(
+                "--wave-timeout is 0: no wave would end in time",
+            ));
+        }
         add("batch", self.batch.as_ref().map(|text| json!(text)));
         add("canary", self.canary.map(Value::from));
         add("max_fail", self.max_fail.as_ref().map(|text| json!(text)));
@@ -76,6 +89,21 @@ pub fn fetch(api: &Api, target: &str, rollout: &RolloutArgs) -> Result<(Plan, Va
     let answer = answer.map_err(ApiError::of_target)?;
     let plan = Plan::deserialize(&answer).map_err(|error| api.foreign(error))?;
     Ok((plan, answer))
+}
+
+/// Returns whether other nodes may hold hosts, which a plan does not have.
+pub fn has_other_nodes(api: &Api) -> bool {
+    #[derive(Deserialize)]
+    struct Nodes {
+        nodes: Vec<Node>,
+    }
+    #[derive(Deserialize)]
+    struct Node {
+        state: String,
+    }
+    // An older server, or one without its store, knows of none.
+    let nodes = api.get::<Nodes>("/v1/nodes");
+    nodes.is_ok_and(|all| all.nodes.iter().filter(|node| node.state != "dead").count() > 1)
 }
 
 impl Plan {

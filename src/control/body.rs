@@ -122,10 +122,15 @@ fn with_options<'a>(
     };
     let options = RolloutOptions {
         target: not_null(4).map(Member::string).transpose()?,
-        batch: not_null(5)
-            .map(Member::amounts)
+        batch: match not_null(5)
+            .map(|member| Ok((member, member.amounts()?)))
             .transpose()?
-            .unwrap_or_default(),
+        {
+            Some((member, steps)) if steps.iter().any(|step| step.is_none()) => {
+                return Err(member.wrong("steps above 0"));
+            }
+            steps => steps.map(|(_, steps)| steps).unwrap_or_default(),
+        },
         canary: match not_null(6)
             .map(|member| Ok((member, whole(member)?)))
             .transpose()?
@@ -140,7 +145,15 @@ fn with_options<'a>(
                 _ => span(member).map(Pause::For),
             })
             .transpose()?,
-        wave_timeout: not_null(9).map(span).transpose()?,
+        wave_timeout: match not_null(9)
+            .map(|member| Ok((member, span(member)?)))
+            .transpose()?
+        {
+            Some((member, Span::ZERO)) => {
+                return Err(member.wrong("a number of seconds above 0, to 2592000"));
+            }
+            timeout => timeout.map(|(_, time)| time),
+        },
         offline: not_null(10)
             .map(|member| match member.json {
                 "\"skip\"" => Ok(OfflineRule::Skip),

@@ -138,6 +138,31 @@ fn a_task_for_all_reaches_all_nodes() {
 }
 
 #[test]
+fn a_target_of_the_command_line_reaches_all_nodes() {
+    let inbox = Inbox::at("127.0.135.1");
+    let (nodes, servers) = nodes(2, &inbox);
+    let _here = Host::named(servers[0].tcp, "127.0.135.1", "web-1");
+    let _there = Host::named(servers[1].tcp, "127.0.135.2", "web-2");
+    nodes.until_held("n1", "web-1");
+    nodes.until_held("n2", "web-2");
+    let api = format!("http://{}", servers[0].http);
+    until_so("the node knows of the other", || {
+        servers[0].json("/v1/nodes")["nodes"]
+            .as_array()
+            .is_some_and(|nodes| nodes.len() == 2)
+            && servers[0].host("web-2").is_some()
+    });
+    let words = [
+        "dispatch", "AC1", "--target", "web-*", "--task", "a", "--api", &api,
+    ];
+    let sent = testkit::server::run(nodes.homes[0].path(), &words);
+    assert_eq!(sent.status, Some(0), "{}", sent.stderr);
+    for host in ["web-1", "web-2"] {
+        servers[0].until_task("AC1", host, "sent");
+    }
+}
+
+#[test]
 fn a_host_moves_in_the_middle_of_a_task() {
     let inbox = Inbox::at("127.0.132.1");
     let (nodes, servers) = nodes(3, &inbox);

@@ -153,6 +153,33 @@ fn a_retry_goes_to_the_hosts_that_failed() {
             .count()
             == 2
     });
+    for unsafe_words in [
+        &["AC2", "--retry", "AC1", "--dry-run"][..],
+        &["AC2", "--task", "a", "--states", "failed"],
+        &["AC2", "--task", "a", "--target", "web-*", "--batch", "0"],
+        &[
+            "AC2",
+            "--task",
+            "a",
+            "--target",
+            "web-*",
+            "--batch",
+            "1",
+            "--wave-timeout",
+            "0",
+        ],
+        &[
+            "AC2", "--task", "a", "--target", "web-*", "--batch", "1", "--pause", "nan",
+        ],
+    ] {
+        let refused = dispatch(unsafe_words);
+        assert_eq!(
+            refused.status,
+            Some(2),
+            "{unsafe_words:?}: {}",
+            refused.stderr
+        );
+    }
     let wrong = dispatch(&["AC2", "--retry", "AC1", "--states", "sent"]);
     assert_eq!(wrong.status, Some(2), "{}", wrong.stderr);
     let retried = dispatch(&["AC2", "--retry", "AC1", "--states", "no-book"]);

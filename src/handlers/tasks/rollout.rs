@@ -46,6 +46,12 @@ impl Amount {
         }
     }
 
+    /// Returns whether it is 0.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        matches!(self, Self::Hosts(0)) || self == Self::Percent(0.0)
+    }
+
     /// Number of hosts among `total`. A share is rounded up.
     fn of(self, total: u64) -> u64 {
         match self {
@@ -370,8 +376,7 @@ impl Rollout {
                 return Action::Until(until);
             }
             let (wave, busy) = (self.wave(), counts.busy);
-            let why =
-                format!("{busy} hosts of wave {wave} have not ended in time (wave_timeout_s)");
+            let why = format!("{busy} of wave {wave} have not ended in time (wave_timeout_s)");
             return self.pause_by(PausedBy::Timeout, why);
         }
         if self.asks {

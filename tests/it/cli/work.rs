@@ -48,6 +48,9 @@ fn dispatcher(states: &'static [&'static str]) -> (SocketAddr, Receiver<Request>
     let (posted, requests) = channel();
     let mut looks = 0;
     let address = server(move |request| {
+        if request.target == "/v1/nodes" {
+            return http("200 OK", r#"{"nodes":[{"name":"n1","state":"up"}]}"#);
+        }
         if request.target == "/v1/plan" {
             let wave = r#"{"hosts":2,"offline":0,"folded":"web-[9-10]"}"#;
             let plan = format!(r#"{{"hosts":2,"offline":0,"waves":[{wave}]}}"#);
