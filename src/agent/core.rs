@@ -108,8 +108,8 @@ pub struct Finished {
 /// Effects of the core, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Connect to the server; the result is passed to [`Core::connected`] or
-    /// [`Core::disconnected`].
+    /// Connect to the server; the result is passed to [`AgentCore::connected`] or
+    /// [`AgentCore::disconnected`].
     Connect,
     /// Close the connection, or stop connecting. The core is not notified of the end.
     Disconnect,
@@ -136,11 +136,11 @@ pub enum Effect {
     },
     /// Write this record. It must be on the disk before any later effect that is visible outside.
     Write(Record),
-    /// Run this job; its end is passed to [`Core::finished`].
+    /// Run this job; its end is passed to [`AgentCore::finished`].
     Run(Job),
-    /// End the running job. Its end is passed to [`Core::finished`], as always.
+    /// End the running job. Its end is passed to [`AgentCore::finished`], as always.
     EndRunning,
-    /// Read the facts about the host; they are passed to [`Core::facts`].
+    /// Read the facts about the host; they are passed to [`AgentCore::facts`].
     Look,
     /// Write this to the log.
     Log(Note),
@@ -171,7 +171,7 @@ impl log::kv::Source for Note {
 
 /// An agent.
 #[derive(Debug)]
-pub struct Core {
+pub struct AgentCore {
     settings: Settings,
     allow: Arc<Allow>,
     memory: Memory,
@@ -199,7 +199,7 @@ pub struct Core {
     keyed: Option<Box<Keyed>>,
 }
 
-impl Core {
+impl AgentCore {
     /// Creates an agent from its memory. Work that an earlier process had started is reported lost;
     /// queued work stays queued.
     #[must_use]

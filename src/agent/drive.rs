@@ -19,7 +19,7 @@ use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::allow::Allow;
-use super::core::{Core, Effect, Moment, Note, Settings};
+use super::core::{AgentCore, Effect, Moment, Note, Settings};
 use super::facts;
 use super::handle::Handle;
 use super::journal::{Journal, JournalError, is_disk_error};
@@ -50,7 +50,7 @@ pub struct Agent {
     setup: Setup,
     settings: Settings,
     allow: Arc<Allow>,
-    core: Core,
+    core: AgentCore,
     poll: Poll,
     handle: Handle,
     begun: SystemInstant,
@@ -118,7 +118,7 @@ impl Agent {
         let runner = Runner::start(Arc::clone(&waker), state)?;
         let begun = SystemInstant::now();
         let mut fx = Vec::new();
-        let mut core = Core::new(
+        let mut core = AgentCore::new(
             settings.clone(),
             Arc::clone(&allow),
             memory.unwrap_or_default(),
@@ -400,7 +400,7 @@ impl Agent {
         }
         let mut fx = Vec::new();
         let (settings, allow) = (self.settings.clone(), Arc::clone(&self.allow));
-        let mut core = Core::new(settings, allow, memory, self.moment(), &mut fx);
+        let mut core = AgentCore::new(settings, allow, memory, self.moment(), &mut fx);
         core.inherit_key(&mut self.core);
         self.core = core;
         // Without a journal there are no records, so an error here has a journal.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anthill::agent::Allow;
-use anthill::agent::core::{Core, Effect, Facts, Finished, Moment, Settings};
+use anthill::agent::core::{AgentCore, Effect, Facts, Finished, Moment, Settings};
 use anthill::agent::memory::{Memory, Record};
 use anthill::codec::message::{
     Answer, Incoming, Inventory, Message, Phase, Progress, ReplyRequest, ResultCode,
@@ -65,7 +65,7 @@ impl Disk {
 
 /// A host with an agent.
 pub struct Agent {
-    core: Option<Core>,
+    core: Option<AgentCore>,
     disk: Disk,
     id: Option<String>,
     push: bool,
@@ -202,7 +202,7 @@ impl Host {
         let connecting = self.connecting.map(|(at, _)| at);
         let own = match &self.kind {
             Kind::Agent(agent) => soonest([
-                agent.core.as_ref().map(Core::deadline),
+                agent.core.as_ref().map(AgentCore::deadline),
                 agent.job.as_ref().map(|(at, _)| *at),
             ]),
             Kind::Plain(plain) if plain.running => soonest([
@@ -281,7 +281,13 @@ impl Host {
                 let allow = Allow::parse(r#"["work * *"]"#).expect("an allow file");
                 let mut fx = Vec::new();
                 let memory = agent.disk.memory();
-                agent.core = Some(Core::new(settings, Arc::new(allow), memory, at, &mut fx));
+                agent.core = Some(AgentCore::new(
+                    settings,
+                    Arc::new(allow),
+                    memory,
+                    at,
+                    &mut fx,
+                ));
                 around.ledger.log(format_args!("{} starts", self.name));
                 self.carry_out(fx, around);
             }

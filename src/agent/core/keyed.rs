@@ -10,7 +10,7 @@ use std::fmt;
 
 use log::Level;
 
-use super::{Core, Effect, Moment, note};
+use super::{AgentCore, Effect, Moment, note};
 use crate::codec::decode_push;
 use crate::codec::message::{Datagram, Hello, KeyedHello, Message, Push};
 use crate::keys::{Directions, Guard, Hex, KEY_BYTES, Key, Nonce, Transcript, Window};
@@ -85,7 +85,7 @@ impl Keyed {
     }
 }
 
-impl Core {
+impl AgentCore {
     /// Sets the key that agent and server must prove.
     pub fn set_key(&mut self, name: String, key: Key, nonces: Nonces) {
         self.keyed = Some(Box::new(Keyed {

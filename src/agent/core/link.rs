@@ -6,7 +6,7 @@ use log::Level;
 
 use super::keyed::Keyed;
 use super::reports::Sent;
-use super::{Core, Effect, Facts, Moment, note};
+use super::{AgentCore, Effect, Facts, Moment, note};
 use crate::codec::message::{
     Answer, Flag, FromServer, Hello, Incoming, Inventory, Message, Push, Reply, ReplyRequest,
     ResultCode, Word,
@@ -87,7 +87,7 @@ impl Live {
     }
 }
 
-impl Core {
+impl AgentCore {
     /// Deadline of the next [`tick`](Self::tick).
     #[must_use]
     pub fn deadline(&self) -> Instant {

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::link::Link;
 use super::link::send;
-use super::{Core, Effect, Finished, note};
+use super::{AgentCore, Effect, Finished, note};
 use crate::agent::memory::{Outcome, Record, Report};
 use crate::codec::message::{Message, Word};
 use crate::limits::{
@@ -79,7 +79,7 @@ impl Losses {
     }
 }
 
-impl Core {
+impl AgentCore {
     /// Writes a report and queues it for the server.
     pub(super) fn report(&mut self, report: Report, fx: &mut Vec<Effect>) {
         let seq = self.memory.next_seq();

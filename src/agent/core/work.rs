@@ -4,7 +4,7 @@
 use log::Level;
 
 use super::link::Link;
-use super::{Core, Effect, Finished, KILLED, Moment, REFUSED, note};
+use super::{AgentCore, Effect, Finished, KILLED, Moment, REFUSED, note};
 use crate::agent::memory::{Record, Report, Task, command_code, is_command};
 use crate::codec::message::{Book, Message, Phase, ResultCode, Word};
 use crate::ids::TaskKey;
@@ -35,7 +35,7 @@ pub(super) enum Running {
     Line,
 }
 
-impl Core {
+impl AgentCore {
     /// Handles a datagram. Task keys are accepted from every sender, since the book comes from the
     /// server. Commands are accepted from the server only. An agent with a key or TLS drops bare
     /// datagrams: a sender's address proves nothing.

@@ -16,7 +16,7 @@ const CID: &str = "00112233445566778899aabbccddeeff";
 
 /// An agent, its clock, and effects that the test has not examined.
 struct Talk {
-    core: Core,
+    core: AgentCore,
     at: Moment,
     fx: Vec<Effect>,
     /// All records so far: the content of the journal after a crash.
@@ -53,7 +53,7 @@ fn start_at(settings: Settings, journal: Vec<Record>, wall: UnixMs) -> Talk {
         now: Instant::ZERO + Span::from_secs(100),
         wall,
     };
-    let core = Core::new(settings, allow, memory, at, &mut fx);
+    let core = AgentCore::new(settings, allow, memory, at, &mut fx);
     let mut talk = Talk {
         core,
         at,
@@ -103,7 +103,7 @@ impl Talk {
         self.fx.extend(fx);
     }
 
-    fn with(&mut self, act: impl FnOnce(&mut Core, Moment, &mut Vec<Effect>)) {
+    fn with(&mut self, act: impl FnOnce(&mut AgentCore, Moment, &mut Vec<Effect>)) {
         let mut fx = Vec::new();
         act(&mut self.core, self.at, &mut fx);
         self.take_in(fx);
@@ -111,7 +111,7 @@ impl Talk {
 
     fn wait(&mut self, span: Span) {
         self.at.now = self.at.now + span;
-        self.with(Core::tick);
+        self.with(AgentCore::tick);
     }
 
     fn replies(&mut self, flag: Flag, seq: u64, word: Word) {
