@@ -395,12 +395,17 @@ pub const API_EVENT_BYTES_MAX: u64 = 1024 * 1024;
 /// that have never stayed for a timeout and of keys that were never stored.
 pub const EVENTS_RECENT_MAX: usize = 1_024;
 /// Target expression, in bytes. A longer one is refused.
-pub const TARGET_BYTES_MAX: usize = 1024 * 1024;
-/// Number spans in one range of a target. A range with more is refused.
-pub const TARGET_SPANS_MAX: usize = 65_536;
+pub const TARGET_BYTES_MAX: usize = 64 * 1024;
+/// Parts of a target: each name, each number or span in brackets, and each value of `in (…)`. A
+/// target with more is refused. The parts of its groups are counted with it.
+pub const TARGET_PARTS_MAX: usize = 4_096;
 /// Terms of a target with which every host must be compared: globs, networks, groups and labels. A
-/// target with more is refused; plain ids and numbered names are not counted.
+/// target with more is refused. Plain ids and numbered names are not counted; the terms of its
+/// groups are.
 pub const TARGET_PATTERNS_MAX: usize = 256;
+/// Terms of a target with which every host must be compared, for each of which a step handles that
+/// part fewer hosts: with so many it handles half of them.
+pub const TARGET_PATTERNS_PER_STEP: usize = 8;
 /// Groups within groups along one path. A target that goes deeper is refused.
 pub const TARGET_GROUPS_DEPTH_MAX: usize = 8;
 /// Groups that are looked up for one target, each as often as it is named. A target with more is

@@ -71,7 +71,10 @@ pub fn target(data: &[u8]) {
     let Ok(before) = select(&target, &hosts) else {
         return;
     };
-    let narrowed = Target::parse(&format!("{first},k=v")).expect("one more label");
+    // The target may be as large as one can be.
+    let Ok(narrowed) = Target::parse(&format!("{first},k=v")) else {
+        return;
+    };
     assert_eq!(
         select(&narrowed, &hosts),
         Ok(before.clone()),

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use crate::limits::TARGET_SPANS_MAX;
+use crate::limits::TARGET_PARTS_MAX;
 
 use super::name::{is_padded, merged, number, numbered};
 
@@ -68,7 +68,7 @@ impl Folder {
             }
             for (width, numbers) in padded.into_iter().chain([(0, rest)]) {
                 let spans = merged(numbers.into_iter().map(|number| (number, number)).collect());
-                let spans = spans.chunks(TARGET_SPANS_MAX);
+                let spans = spans.chunks(TARGET_PARTS_MAX);
                 parts.extend(spans.map(|spans| span_text(prefix, spans, suffix, width)));
             }
         }

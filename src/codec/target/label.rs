@@ -20,7 +20,7 @@ pub(super) struct Label {
     pub(super) key: String,
     /// It matches hosts without any of the values, and hosts without the key.
     pub(super) is_negated: bool,
-    /// Texts without a wildcard, or one glob.
+    /// Texts without a wildcard, each once and in order, or one glob.
     pub(super) values: Vec<String>,
     pub(super) is_glob: bool,
 }
@@ -80,21 +80,29 @@ impl Label {
                 "a value of its list is not 1 to 63 of A-Z a-z 0-9 . _ -",
             )),
         });
+        let mut values = values.collect::<Result<Vec<_>, _>>()?;
+        values.sort_unstable();
+        values.dedup();
         Ok(Some(Self {
             key: key.to_owned(),
             is_negated,
-            values: values.collect::<Result<_, _>>()?,
+            values,
             is_glob: false,
         }))
     }
 
-    /// Place of the first value that a host's value equals or matches.
+    /// Place of the value that a host's value equals or matches.
     pub(super) fn place_of(&self, value: &str) -> Option<usize> {
-        let same = |own: &String| match self.is_glob {
-            true => glob(own.as_bytes(), value.as_bytes()),
-            false => own == value,
-        };
-        self.values.iter().position(same)
+        match self.is_glob {
+            true => {
+                let matches = |own: &String| glob(own.as_bytes(), value.as_bytes());
+                self.values.iter().position(matches)
+            }
+            false => {
+                let found = self.values.binary_search_by(|own| own.as_str().cmp(value));
+                found.ok()
+            }
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub use self::fold::{Folder, fold, natural_order};
 pub use self::label::{BUILT_IN_KEYS, is_label_text};
 pub use self::select::{Facts, Groups, NoMatch, Search, Selection};
 
-use crate::limits::{TARGET_BYTES_MAX, TARGET_PATTERNS_MAX};
+use crate::limits::{TARGET_BYTES_MAX, TARGET_PARTS_MAX, TARGET_PATTERNS_MAX};
 
 use self::label::Label;
 use self::name::Name;
@@ -59,8 +59,15 @@ pub enum TargetError {
     #[error("the target '{0}' has an empty term")]
     EmptyTerm(String),
     /// Longer than the bound.
-    #[error("the target is longer than {TARGET_BYTES_MAX} bytes")]
-    Long,
+    #[error(
+        "the target has {0} bytes, and at most {TARGET_BYTES_MAX} are possible: use globs, ranges, labels or a group"
+    )]
+    Long(usize),
+    /// More names, numbers and values than the bound.
+    #[error(
+        "the target has more than {TARGET_PARTS_MAX} names, numbers and values: use globs, ranges, labels or a group"
+    )]
+    ManyParts,
     /// More terms than the bound that are neither plain ids nor numbered names.
     #[error("the target has more than {TARGET_PATTERNS_MAX} globs, networks, groups and labels")]
     ManyPatterns,
@@ -104,7 +111,7 @@ impl Target {
     /// The first term that cannot be read.
     pub fn parse(text: &str) -> Result<Self, TargetError> {
         if text.len() > TARGET_BYTES_MAX {
-            return Err(TargetError::Long);
+            return Err(TargetError::Long(text.len()));
         }
         if text.trim().is_empty() {
             return Err(TargetError::Empty);
@@ -113,14 +120,22 @@ impl Target {
             "" => Err(TargetError::EmptyTerm(shown(text))),
             term => Term::parse(term),
         });
-        let terms = terms.collect::<Result<Vec<_>, _>>()?;
-        let patterns = terms.iter().filter(|term| term.is_pattern());
-        if patterns.count() > TARGET_PATTERNS_MAX {
-            return Err(TargetError::ManyPatterns);
+        let mut parsed = Vec::new();
+        let mut size = Size::default();
+        for term in terms {
+            let term = term?;
+            size.add(&term);
+            if size.parts > TARGET_PARTS_MAX {
+                return Err(TargetError::ManyParts);
+            }
+            if size.patterns > TARGET_PATTERNS_MAX {
+                return Err(TargetError::ManyPatterns);
+            }
+            parsed.push(term);
         }
         Ok(Self {
             text: text.trim().to_owned(),
-            terms,
+            terms: parsed,
         })
     }
 
@@ -172,6 +187,31 @@ impl Target {
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// Cost of a target.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    /// Names, numbers and values.
+    parts: usize,
+    /// Terms with which each host must be compared.
+    patterns: usize,
+}
+
+impl Size {
+    fn add(&mut self, term: &Term) {
+        self.parts += match &term.what {
+            What::Name(Name::Range(range)) => range.spans(),
+            What::Label(label) => label.values.len(),
+            What::Name(_) => 1,
+        };
+        self.patterns += usize::from(term.is_pattern());
+    }
+
+    /// Returns whether a target may have this size.
+    fn is_allowed(self) -> bool {
+        self.parts <= TARGET_PARTS_MAX && self.patterns <= TARGET_PATTERNS_MAX
     }
 }
 

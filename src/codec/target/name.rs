@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::ids::HostId;
 use crate::keys::Network;
-use crate::limits::TARGET_SPANS_MAX;
+use crate::limits::{HOST_ID_BYTES_MAX, TARGET_PARTS_MAX};
 
 use super::label::is_label_text;
 use super::{TargetError, shown};
@@ -51,6 +51,9 @@ impl Name {
             return network.map_err(|()| TargetError::Network(shown(term)));
         }
         if name.contains(['[', ']']) {
+            if name.bytes().filter(|b| *b == b',').count() >= TARGET_PARTS_MAX {
+                return Err(TargetError::ManyParts);
+            }
             let range = Range::parse(name).ok_or_else(|| TargetError::Range(shown(term)))?;
             check_characters(&range.prefix, term)?;
             check_characters(&range.suffix, term)?;
@@ -58,7 +61,11 @@ impl Name {
         }
         check_characters(name, term)?;
         Ok(match (name.contains(['*', '?']), HostId::named(name)) {
-            (true, _) => Self::Glob(name.to_owned()),
+            (true, _) => match shortest(name) {
+                Some(pattern) => Self::Glob(pattern),
+                // Too long for a host, so no host matches it.
+                None => Self::Id(name.to_owned()),
+            },
             (false, Ok(id)) => Self::Id(id.as_str().to_owned()),
             // Too long for a host, so no host has it.
             (false, Err(_)) => Self::Id(name.to_owned()),
@@ -76,6 +83,22 @@ impl Name {
             Self::Group(_) => false,
         }
     }
+}
+
+/// The glob with one star for each run of them; `None` if it has more other characters than an id.
+fn shortest(glob: &str) -> Option<String> {
+    let mut pattern = String::with_capacity(glob.len().min(2 * HOST_ID_BYTES_MAX + 1));
+    let mut others = 0;
+    for c in glob.chars() {
+        if c != '*' || !pattern.ends_with('*') {
+            pattern.push(c);
+            others += usize::from(c != '*');
+        }
+        if others > HOST_ID_BYTES_MAX {
+            return None;
+        }
+    }
+    Some(pattern)
 }
 
 fn check_characters(name: &str, term: &str) -> Result<(), TargetError> {
@@ -102,10 +125,7 @@ impl Range {
             let (first, last) = span.split_once('-').unwrap_or((span, span));
             (first.trim(), last.trim())
         });
-        let texts: Vec<(&str, &str)> = spans.take(TARGET_SPANS_MAX + 1).collect();
-        if texts.len() > TARGET_SPANS_MAX {
-            return None;
-        }
+        let texts: Vec<(&str, &str)> = spans.collect();
         let all = || texts.iter().flat_map(|(first, last)| [*first, *last]);
         // `[001-120]`: the width of a padded number is that of all.
         let width = all().find(|digits| is_padded(digits)).map_or(0, str::len);
@@ -142,6 +162,11 @@ impl Range {
             suffix.is_empty() && last <= 255 && self.width == 0 && least.parse::<Ipv4Addr>().is_ok()
         };
         is_name || is_address()
+    }
+
+    /// Number of spans.
+    pub(super) fn spans(&self) -> usize {
+        self.spans.len()
     }
 
     pub(super) fn matches(&self, id: &str) -> bool {

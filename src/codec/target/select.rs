@@ -8,12 +8,12 @@ use std::sync::Arc;
 use crate::escape::nearest;
 use crate::limits::{
     TARGET_GROUPS_DEPTH_MAX, TARGET_GROUPS_MAX, TARGET_NEAREST_CHARS_MAX,
-    TARGET_NEAREST_DISTANCE_MAX, TARGET_NEAREST_LOOKS_MAX,
+    TARGET_NEAREST_DISTANCE_MAX, TARGET_NEAREST_LOOKS_MAX, TARGET_PARTS_MAX, TARGET_PATTERNS_MAX,
 };
 
 use super::label::{BUILT_IN_KEYS, Label};
 use super::name::{Name, Range, numbered};
-use super::{Target, Term, What, shown};
+use super::{Size, Target, Term, What, shown};
 
 /// Named targets of the configuration.
 pub type Groups = BTreeMap<String, Arc<Target>>;
@@ -41,6 +41,8 @@ pub struct Selection {
     /// Terms that are looked up by prefix, suffix and number of the id.
     families: HashMap<String, Vec<u32>>,
     patterns: Vec<Pattern>,
+    /// Terms with which each host is compared, with those of groups.
+    cost: usize,
     /// Without a positive name the base is all hosts.
     from_all: bool,
     /// Buffer for a key of `families`.
@@ -86,6 +88,14 @@ enum Missing {
     Value(String, String),
     Group,
     Depth,
+    Size,
+}
+
+/// What the groups of a target have taken of its bounds.
+#[derive(Debug, Default)]
+struct Taken {
+    groups: usize,
+    size: Size,
 }
 
 impl fmt::Display for NoMatch {
@@ -103,6 +113,10 @@ impl fmt::Display for NoMatch {
             }
             Missing::Group => write!(f, "'{term}' is no known group")?,
             Missing::Depth => write!(f, "'{term}' leads through too many groups")?,
+            Missing::Size => write!(
+                f,
+                "'{term}': with its groups the target has more than {TARGET_PARTS_MAX} names, numbers and values, or more than {TARGET_PATTERNS_MAX} globs, networks, groups and labels"
+            )?,
         }
         match &self.nearest {
             Some(name) => write!(f, " (did you mean '{name}'?)"),
@@ -117,23 +131,39 @@ impl Selection {
     /// Prepares the comparison of `target` with the hosts.
     ///
     /// # Errors
-    /// A group that is not in `groups`.
+    /// A group that is not in `groups`, or groups beyond the bounds.
     pub fn new(target: &Target, groups: &Groups) -> Result<Self, NoMatch> {
-        Self::within(target, groups, 0, &mut 0)
+        let mut taken = Taken::default();
+        let mut this = Self::within(target, groups, 0, &mut taken)?;
+        this.cost = taken.size.patterns;
+        Ok(this)
+    }
+
+    /// Number of terms with which each host is compared.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        self.cost
     }
 
     fn within(
         target: &Target,
         groups: &Groups,
         depth: usize,
-        count: &mut usize,
+        taken: &mut Taken,
     ) -> Result<Self, NoMatch> {
+        for term in &target.terms {
+            taken.size.add(term);
+            if !taken.size.is_allowed() {
+                return Err(NoMatch::of(term, Missing::Size));
+            }
+        }
         let terms: Arc<[Term]> = target.terms.clone().into();
         let mut this = Self {
             hits: vec![false; terms.len()],
             ids: HashMap::new(),
             families: HashMap::new(),
             patterns: Vec::new(),
+            cost: 0,
             from_all: true,
             family: String::new(),
             terms: Arc::clone(&terms),
@@ -169,8 +199,8 @@ impl Selection {
                         }
                         Name::Range(_) | Name::Glob(_) | Name::Network(_) => Kind::Name,
                         Name::Group(group) => {
-                            let inner = find_group(term, group, groups, depth, count)?;
-                            let inner = Self::within(inner, groups, depth + 1, count);
+                            let inner = find_group(term, group, groups, depth, taken)?;
+                            let inner = Self::within(inner, groups, depth + 1, taken);
                             let inner = inner.map_err(|error| error.inside(group))?;
                             Kind::Group(Box::new(inner))
                         }
@@ -310,10 +340,11 @@ fn find_group<'g>(
     group: &str,
     groups: &'g Groups,
     depth: usize,
-    count: &mut usize,
+    taken: &mut Taken,
 ) -> Result<&'g Target, NoMatch> {
-    *count += 1;
-    let (missing, nearest) = if depth >= TARGET_GROUPS_DEPTH_MAX || *count > TARGET_GROUPS_MAX {
+    taken.groups += 1;
+    let is_over = depth >= TARGET_GROUPS_DEPTH_MAX || taken.groups > TARGET_GROUPS_MAX;
+    let (missing, nearest) = if is_over {
         (Missing::Depth, None)
     } else if let Some(found) = groups.get(group) {
         return Ok(found);
@@ -322,10 +353,8 @@ fn find_group<'g>(
         (Missing::Group, near.map(|name| format!("@{name}")))
     };
     Err(NoMatch {
-        term: term.text.clone(),
-        group: None,
-        missing,
         nearest,
+        ..NoMatch::of(term, missing)
     })
 }
 
@@ -381,6 +410,15 @@ impl Mark {
 }
 
 impl NoMatch {
+    fn of(term: &Term, missing: Missing) -> Self {
+        Self {
+            term: term.text.clone(),
+            group: None,
+            missing,
+            nearest: None,
+        }
+    }
+
     fn inside(mut self, group: &str) -> Self {
         // The innermost group has the term.
         self.group.get_or_insert_with(|| group.to_owned());
@@ -406,12 +444,7 @@ impl Search {
             _ => term.text.trim_start_matches('!').trim_start().to_owned(),
         };
         Self {
-            found: NoMatch {
-                term: term.text.clone(),
-                group: None,
-                missing,
-                nearest: None,
-            },
+            found: NoMatch::of(term, missing),
             word,
             seen: HashSet::new(),
             looks: 0,
@@ -441,7 +474,7 @@ impl Search {
                     self.consider_once(&value);
                 }
             }
-            Missing::Group | Missing::Depth => {}
+            Missing::Group | Missing::Depth | Missing::Size => {}
         }
     }
 

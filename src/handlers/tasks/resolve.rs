@@ -14,7 +14,7 @@ use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::dispatch::{Refusal, wrong};
 use crate::handlers::tasks::jobs::Job;
 use crate::handlers::view::{Filter, HostView, PageStart};
-use crate::limits::WALK_S_MAX;
+use crate::limits::{TARGET_PATTERNS_PER_STEP, WALK_S_MAX};
 use crate::time::{Instant, Span};
 
 /// Name that stands for the asked node, and for what it has in memory.
@@ -55,8 +55,8 @@ impl Resolution {
         hosts.place(self.slot).is_none()
     }
 
-    /// Compares at most `max` more slots, and calls `take` for each selected host. Returns whether
-    /// these were the last.
+    /// Compares at most `max` more slots, fewer if the target has many terms, and calls `take` for
+    /// each selected host. Returns whether these were the last.
     ///
     /// # Errors
     /// A term that matches nothing.
@@ -66,7 +66,8 @@ impl Resolution {
         max: usize,
         mut take: impl FnMut(u32, HostFacts<'h>),
     ) -> Result<bool, Refusal> {
-        for _ in 0..max {
+        let max = max / (1 + self.selection.cost() / TARGET_PATTERNS_PER_STEP);
+        for _ in 0..max.max(1) {
             let Some(slot) = hosts.place(self.slot) else {
                 if let Some(search) = self.search.take() {
                     return Err(wrong(search.end().to_string()));
