@@ -10,7 +10,7 @@ use anthill::codec::{ByteOrder, Framing, Order, Step, decode, emit, encode};
 use anthill::handlers::effect::{Effect, Effects};
 use anthill::handlers::{Core, Flow, Input, Moment, Rules};
 use anthill::ids::ConnId;
-use anthill::time::{Instant, Span, UnixMs};
+use anthill::time::{Instant, UnixMs};
 
 /// Hosts that beat, in turn.
 const HOSTS: u32 = 1_000;
@@ -21,18 +21,8 @@ const FRAMING: Framing = Framing {
 
 fn rules() -> Rules {
     Rules {
-        timeout: Span::from_secs(60),
-        first_message: Span::from_secs(10),
-        working_timeout: Span::from_secs(3_600),
-        key_prefix: "AC".to_owned(),
-        keep: Span::from_secs(604_800),
         hosts_max: HOSTS as usize,
-        agent_port: 6655,
-        rto: Span::from_secs(3),
-        tries: 5,
-        result_bytes: 1 << 20,
-        certificates: false,
-        seed: 1,
+        ..Rules::default()
     }
 }
 

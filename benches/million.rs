@@ -103,17 +103,8 @@ fn write_down(core: &mut Core, at: Moment, fx: &mut Effects) {
 fn fleet(hosts: u32, fx: &mut Effects) -> Core {
     let rules = Rules {
         timeout: Span::from_secs(TIMEOUT_S),
-        first_message: Span::from_secs(10),
-        working_timeout: Span::from_secs(3_600),
-        key_prefix: "AC".to_owned(),
-        keep: Span::from_secs(604_800),
         hosts_max: hosts as usize,
-        agent_port: 6655,
-        rto: Span::from_secs(3),
-        tries: 5,
-        result_bytes: 1 << 20,
-        certificates: false,
-        seed: 1,
+        ..Rules::default()
     };
     let mut core = Core::new(rules, 1);
     let up = Outcome::Available {

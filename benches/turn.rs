@@ -11,7 +11,7 @@ use anthill::handlers::view::Filter;
 use anthill::handlers::{Core, Flow, Input, Moment, Rules};
 use anthill::ids::ConnId;
 use anthill::store::op::{Op, Outcome, Settled};
-use anthill::time::{Instant, Span, UnixMs};
+use anthill::time::{Instant, UnixMs};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const AT: Moment = Moment {
@@ -53,18 +53,8 @@ fn beat(core: &mut Core, host: u32, fx: &mut Effects) {
 /// A core with so many hosts online, all of it written down.
 fn fleet(hosts: u32) -> Core {
     let rules = Rules {
-        timeout: Span::from_secs(60),
-        first_message: Span::from_secs(10),
-        working_timeout: Span::from_secs(3_600),
-        key_prefix: "AC".to_owned(),
-        keep: Span::from_secs(604_800),
         hosts_max: hosts as usize,
-        agent_port: 6655,
-        rto: Span::from_secs(3),
-        tries: 5,
-        result_bytes: 1 << 20,
-        certificates: false,
-        seed: 1,
+        ..Rules::default()
     };
     let mut core = Core::new(rules, 1);
     let mut fx = Effects::default();

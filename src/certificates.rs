@@ -11,10 +11,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::RootCertStore;
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::escape::escape;
 use crate::files::{Guard, read_bytes};
@@ -182,6 +183,35 @@ pub fn certificates_of_the_system() -> Result<Vec<CertificateDer<'static>>, Stri
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Name of the server `host` as its certificate has it.
+///
+/// # Errors
+/// The host cannot be in a certificate.
+pub fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| format!("'{host}' is no name that a certificate can have"))
+}
+
+/// Settings of a TLS client that trusts `authorities` and shows `own`, if any. Each connection has
+/// a full handshake: it lasts, so resumption is of no use.
+///
+/// # Errors
+/// The key does not match the certificate.
+pub fn client(
+    authorities: RootCertStore,
+    own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(authorities);
+    let mut config = match own {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+    };
+    config.resumption = Resumption::disabled();
+    Ok(config)
 }
 
 /// Explains rustls's error about a certificate or its key.

@@ -67,18 +67,8 @@ fn at(seconds: u64) -> Moment {
 
 fn core() -> Core {
     let rules = Rules {
-        timeout: Span::from_secs(60),
-        first_message: Span::from_secs(10),
-        working_timeout: Span::from_secs(3_600),
-        key_prefix: "AC".to_owned(),
-        keep: Span::from_secs(604_800),
         hosts_max: HOSTS as usize,
-        agent_port: 6655,
-        rto: Span::from_secs(3),
-        tries: 5,
-        result_bytes: 1 << 20,
-        seed: 1,
-        certificates: false,
+        ..Rules::default()
     };
     Core::new(rules, 1)
 }

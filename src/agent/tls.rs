@@ -4,7 +4,6 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
@@ -21,7 +20,7 @@ const FIRST_BYTES: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The name of the server cannot be in a certificate.
-    #[error("'{0}' is no name that a certificate can have")]
+    #[error("{0}")]
     Server(String),
     /// The own certificate or its key is unusable.
     #[error("{}", certificates::explain(.0))]
@@ -54,20 +53,8 @@ impl TlsSettings {
     ) -> Result<Self, TlsError> {
         let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let server =
-            ServerName::try_from(host.to_owned()).map_err(|_| TlsError::Server(host.to_owned()))?;
-        let builder = ClientConfig::builder_with_provider(certificates::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(TlsError::Own)?
-            .with_root_certificates(authorities);
-        let mut config = match own {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => builder
-                .with_client_auth_cert(chain, key)
-                .map_err(TlsError::Own)?,
-        };
-        // A connection lasts, so resumption is of no use.
-        config.resumption = Resumption::disabled();
+        let server = certificates::server_name(host).map_err(TlsError::Server)?;
+        let config = certificates::client(authorities, own).map_err(TlsError::Own)?;
         Ok(Self {
             config: Arc::new(config),
             server,

@@ -5,7 +5,6 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use mio::net::TcpStream;
-use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
@@ -30,14 +29,8 @@ impl TlsSettings {
     /// # Errors
     /// The host cannot be in a certificate.
     pub fn new(host: &str, authorities: RootCertStore) -> Result<Self, String> {
-        let server = ServerName::try_from(host.to_owned())
-            .map_err(|_| format!("'{host}' is no name that a certificate can have"))?;
-        let mut config = ClientConfig::builder_with_provider(certificates::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(authorities)
-            .with_no_client_auth();
-        config.resumption = Resumption::disabled();
+        let server = certificates::server_name(host)?;
+        let config = certificates::client(authorities, None).map_err(|error| error.to_string())?;
         let config = Arc::new(config);
         Ok(Self { config, server })
     }

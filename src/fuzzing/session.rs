@@ -18,18 +18,10 @@ const CONNS: u8 = 6;
 /// Rules as the server ships them, but for a small table.
 pub(super) fn rules() -> Rules {
     Rules {
-        timeout: Span::from_secs(60),
-        first_message: Span::from_secs(10),
-        working_timeout: Span::from_secs(3_600),
-        key_prefix: "AC".to_owned(),
-        keep: Span::from_secs(7 * 86_400),
         hosts_max: 4,
-        agent_port: 6655,
-        rto: Span::from_secs(3),
-        tries: 5,
         result_bytes: 4_096,
-        certificates: false,
         seed: 7,
+        ..Rules::default()
     }
 }
 

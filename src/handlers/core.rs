@@ -58,6 +58,26 @@ pub struct Rules {
     pub seed: u64,
 }
 
+/// The rules of a default configuration, for a table of a thousand hosts and with a fixed seed.
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            timeout: Span::from_secs(60),
+            first_message: Span::from_secs(10),
+            working_timeout: Span::from_secs(3_600),
+            key_prefix: "AC".to_owned(),
+            keep: Span::from_secs(7 * 86_400),
+            hosts_max: 1_000,
+            agent_port: 6655,
+            rto: Span::from_secs(3),
+            tries: 5,
+            result_bytes: 1 << 20,
+            certificates: false,
+            seed: 1,
+        }
+    }
+}
+
 /// The core: hosts, sessions, tasks and pending writes, without sockets, threads and clocks.
 ///
 /// # Order of calls

@@ -282,6 +282,16 @@ mod tests {
     use crate::keys::Role;
 
     #[test]
+    fn default_rules_are_those_of_a_default_configuration() {
+        let configured = Rules {
+            hosts_max: 1_000,
+            seed: 1,
+            ..rules(&Config::default())
+        };
+        assert_eq!(format!("{configured:?}"), format!("{:?}", Rules::default()));
+    }
+
+    #[test]
     fn what_the_configuration_says_reaches_the_rooms() {
         let mut config = Config::default();
         config.heartbeat.timeout = Span::from_secs(7);

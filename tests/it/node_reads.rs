@@ -2,33 +2,8 @@
 
 use serde_json::Value;
 
+use super::nodes::Nodes;
 use super::support::{Home, Host, Redis, Server, http, until, until_so};
-
-/// A Redis, and the homes of nodes `n1`, `n2`, … on it.
-struct Nodes {
-    redis: Redis,
-    homes: Vec<Home>,
-}
-
-impl Nodes {
-    fn new(count: usize) -> Self {
-        let redis = Redis::start(&[]);
-        let home = |number| {
-            let mut home = Home::at(&redis.url());
-            home.set("server.name", format!("n{number}"));
-            home.set("heartbeat.timeout_s", 3);
-            home
-        };
-        let homes = (1..=count).map(home).collect();
-        Self { redis, homes }
-    }
-
-    fn start(&self) -> Vec<Server> {
-        let servers: Vec<Server> = self.homes.iter().map(Home::start).collect();
-        servers.iter().for_each(|server| server.until_ready(true));
-        servers
-    }
-}
 
 /// The members of a list of objects.
 fn list(answer: &Value, name: &str) -> Vec<Value> {

@@ -66,17 +66,8 @@ impl World {
     fn starting(store: Model) -> Self {
         let rules = Rules {
             timeout: Span::from_millis(TIMEOUT),
-            first_message: Span::from_secs(10),
-            working_timeout: Span::from_secs(3_600),
-            key_prefix: "AC".to_owned(),
-            keep: Span::from_secs(7 * 86_400),
-            hosts_max: 1_000,
-            agent_port: 6655,
-            rto: Span::from_secs(3),
-            tries: 5,
-            result_bytes: 1 << 20,
-            certificates: false,
             seed: 7,
+            ..Rules::default()
         };
         Self {
             core: Core::new(rules, 1),

@@ -75,16 +75,9 @@ impl Rig {
         let mut rules = Rules {
             timeout: Span::from_secs(600),
             first_message: Span::from_secs(600),
-            working_timeout: Span::from_secs(3_600),
-            key_prefix: "AC".to_owned(),
             keep: Span::from_secs(3_600),
-            hosts_max: 1_000,
-            agent_port: 6655,
-            rto: Span::from_secs(3),
-            tries: 5,
-            result_bytes: 1 << 20,
-            certificates: false,
             seed: 7,
+            ..Rules::default()
         };
         change(&mut settings, &mut rules);
         let web = Web::bind(any, HttpRules::default(), None).unwrap();

@@ -163,24 +163,12 @@ impl Connection {
         self.wire.look().map_err(|error| broken(&error.into()))
     }
 
-    /// Runs commands and returns a reply for each. If the server has forgotten a script, it is
-    /// loaded again, and only the commands that need it are repeated.
+    /// Runs sets of commands, each with a value that is returned with a reply for each command. A
+    /// set is encoded while the server runs the one before. If the server has forgotten a script,
+    /// it is loaded again, and only the commands that need it are repeated.
     ///
     /// # Errors
     /// When the connection failed, and must be dropped.
-    pub(super) fn request(&mut self, commands: &Commands) -> Result<Vec<Value>, StoreError> {
-        let answered = self.request_each([(commands, ())].into_iter())?;
-        Ok(answered
-            .into_iter()
-            .flat_map(|(replies, ())| replies)
-            .collect())
-    }
-
-    /// The same for sets of commands, each with a value that is returned with its replies. A set is
-    /// encoded while the server runs the one before.
-    ///
-    /// # Errors
-    /// As above.
     pub(super) fn request_each<C: Borrow<Commands>, T>(
         &mut self,
         sets: impl Iterator<Item = (C, T)>,

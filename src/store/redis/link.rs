@@ -78,9 +78,9 @@ impl Link {
     /// When one is refused, with its name.
     pub(super) fn try_commands(&mut self, node: &str) -> Result<(), StoreError> {
         let replies = match self {
-            Self::One(connection) => {
+            Self::One(_) => {
                 let trial = commands::trial(&schema::node_probe(node));
-                connection.request(&Commands::from_iter([trial]))
+                self.request(&Commands::from_iter([trial]))
             }
             Self::Cluster(cluster) => {
                 cluster.on_each(|tag| commands::trial(&schema::node_probe_at(node, tag)))

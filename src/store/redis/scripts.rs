@@ -61,9 +61,12 @@ pub(super) enum Script {
 
 /// Sources, in the order of the variants.
 const SOURCES: [&str; 25] = [
-    include_str!("lua/claim.lua"),
-    include_str!("lua/renew.lua"),
-    include_str!("lua/release.lua"),
+    concat!(include_str!("lua/claim.lua"), include_str!("lua/each.lua")),
+    concat!(include_str!("lua/renew.lua"), include_str!("lua/each.lua")),
+    concat!(
+        include_str!("lua/release.lua"),
+        include_str!("lua/each.lua")
+    ),
     include_str!("lua/forget.lua"),
     include_str!("lua/describe.lua"),
     include_str!("lua/replace_set.lua"),

@@ -53,12 +53,4 @@ local function claim(key, at)
   redis.call('PERSIST', key)
   return {epoch, before or '', restarted, keyed or '0'}
 end
-local done = {}
-for i, key in ipairs(KEYS) do
-  local good, found = pcall(claim, key, 7 * (i - 1))
-  if not good and type(found) ~= 'table' then
-    found = {err = 'ERR Error running script: ' .. tostring(found)}
-  end
-  done[i] = found
-end
-return done
+local step, width = claim, 7

@@ -16,12 +16,4 @@ local function release(key, at)
   end
   return {0, ''}
 end
-local done = {}
-for i, key in ipairs(KEYS) do
-  local good, found = pcall(release, key, 6 * (i - 1))
-  if not good and type(found) ~= 'table' then
-    found = {err = 'ERR Error running script: ' .. tostring(found)}
-  end
-  done[i] = found
-end
-return done
+local step, width = release, 6

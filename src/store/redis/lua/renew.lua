@@ -34,12 +34,4 @@ local function renew(key, at)
   end
   return {is_free and 2 or 3, stored}
 end
-local done = {}
-for i, key in ipairs(KEYS) do
-  local good, found = pcall(renew, key, 8 * (i - 1))
-  if not good and type(found) ~= 'table' then
-    found = {err = 'ERR Error running script: ' .. tostring(found)}
-  end
-  done[i] = found
-end
-return done
+local step, width = renew, 8
