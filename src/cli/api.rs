@@ -166,8 +166,7 @@ impl Api {
             .proxy(None)
             .user_agent(concat!("anthill/", env!("CARGO_PKG_VERSION")));
         if is_tls {
-            let tls = trust::settings(args.ca.as_deref())?;
-            agent = agent.tls_config(tls).https_only(true);
+            agent = trust::over_tls(agent, args.ca.as_deref())?;
         }
         let agent = agent.build().new_agent();
         Ok(Self { base, token, agent })

@@ -1,6 +1,9 @@
 //! Authorities that verify the certificate of a server.
 
-pub use imp::{in_words, settings};
+pub use imp::{in_words, over_tls};
+
+/// Settings of a client under construction.
+type Builder = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 
 #[cfg(feature = "tls")]
 mod imp {
@@ -10,13 +13,14 @@ mod imp {
     use crate::certificates::{self, PemFile};
     use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
+    use super::Builder;
     use crate::cli::Failure;
 
-    /// TLS settings that trust the certificates in `ca`, else the authorities of the system.
+    /// Makes `client` use TLS and trust the certificates in `ca`, else the authorities of the system.
     ///
     /// # Errors
     /// A file that cannot be used, status 2; a system without authorities, status 1.
-    pub fn settings(ca: Option<&Path>) -> Result<TlsConfig, Failure> {
+    pub fn over_tls(client: Builder, ca: Option<&Path>) -> Result<Builder, Failure> {
         let found = match ca {
             Some(file) => {
                 let wrong = |why| Failure::usage(format!("--ca: {why}"));
@@ -32,11 +36,12 @@ mod imp {
             .iter()
             .map(|one| Certificate::from_der(one).to_owned())
             .collect();
-        Ok(TlsConfig::builder()
+        let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .unversioned_rustls_crypto_provider(certificates::provider())
             .root_certs(RootCerts::from(roots))
-            .build())
+            .build();
+        Ok(client.tls_config(tls).https_only(true))
     }
 
     /// Error of a connection over TLS, in words.
@@ -50,15 +55,14 @@ mod imp {
     use std::io;
     use std::path::Path;
 
-    use ureq::tls::TlsConfig;
-
+    use super::Builder;
     use crate::cli::Failure;
 
     /// Refuses TLS, which this build does not have.
     ///
     /// # Errors
     /// Always: wrong usage.
-    pub fn settings(_: Option<&Path>) -> Result<TlsConfig, Failure> {
+    pub fn over_tls(_: Builder, _: Option<&Path>) -> Result<Builder, Failure> {
         Err(Failure::usage(
             "--api is an https:// address: this build speaks no TLS (the feature \"tls\")",
         ))
