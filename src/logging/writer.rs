@@ -90,13 +90,18 @@ impl Writer {
         }
     }
 
-    /// Waits for the next job; at most one tick while a report may be due.
+    /// Waits for the next job; while a report is due later, at most until then.
     fn wait(&self) -> Option<Job> {
         let counting = !self.shared.limiter().is_empty();
-        if !counting && self.shared.dropped.load(Ordering::Relaxed) == 0 {
-            return Some(self.jobs.recv().unwrap_or(Job::Stop));
-        }
-        match self.jobs.recv_timeout(TICK) {
+        let dropped = self.shared.dropped.load(Ordering::Relaxed) > 0;
+        let report = match self.window_ends {
+            Some(ends) if !dropped => ends.saturating_duration_since(Instant::now()),
+            None if !dropped && !counting => {
+                return Some(self.jobs.recv().unwrap_or(Job::Stop));
+            }
+            _ => TICK,
+        };
+        match self.jobs.recv_timeout(report) {
             Ok(job) => Some(job),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(Job::Stop),
