@@ -23,10 +23,11 @@
 //! - [`DispatchSource`] describes a task: its commands, its hosts and its key.
 //!
 //! Features: `embedded` (default) is the store in files, `tls` (default) is TLS for hosts and for
-//! Redis, `cli` (default) is the program `anthill`. Modules that this page does not show belong to
-//! the program, its tests and its benchmarks, and may change in any version.
+//! Redis, `cli` (default) is the program `anthill`, `agent` its subcommand `agent` alone. Modules
+//! that this page does not show belong to the program, its tests and its benchmarks, and may change
+//! in any version.
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "agent")]
 #[doc(hidden)]
 pub mod agent;
 #[cfg(feature = "cli")]
@@ -43,7 +44,7 @@ mod control;
 mod escape;
 #[cfg_attr(
     not(feature = "cli"),
-    allow(dead_code, reason = "the agent uses the rest")
+    allow(dead_code, reason = "the program uses the rest")
 )]
 mod files;
 #[cfg(any(test, fuzzing))]
@@ -54,16 +55,23 @@ pub mod handlers;
 #[doc(hidden)]
 pub mod ids;
 #[cfg_attr(
-    not(feature = "cli"),
+    not(feature = "agent"),
     allow(dead_code, reason = "the agent uses the rest")
 )]
 mod keys;
 #[doc(hidden)]
 pub mod limits;
-#[cfg(feature = "cli")]
+#[cfg(feature = "agent")]
+#[cfg_attr(
+    not(feature = "cli"),
+    allow(dead_code, reason = "the server uses the rest")
+)]
 mod logging;
 mod metrics;
 mod prefetch;
+#[cfg(feature = "agent")]
+#[doc(hidden)]
+pub mod program;
 #[doc(hidden)]
 pub mod reactor;
 #[doc(hidden)]

@@ -142,6 +142,20 @@ const ROOMS: &[Room] = &[
         pure: false,
     },
     Room {
+        paths: &["program"],
+        may_name: &[
+            "program",
+            "agent",
+            "certificates",
+            "codec::target",
+            "config",
+            "files",
+            "keys",
+            "logging",
+        ],
+        pure: false,
+    },
+    Room {
         paths: &["reactor"],
         may_name: &[
             "reactor",

@@ -42,7 +42,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         }
         Err(failure) => {
             if args.json {
-                let document = json!({"bench": 1, "error": failure.why});
+                let document = json!({"bench": 1, "error": failure.why()});
                 print(&format!("{document:#}\n"))?;
             }
             return Err(failure);

@@ -211,7 +211,7 @@ mod tests {
             let found = split(task).unwrap();
             assert_eq!(found, (command.to_owned(), priority), "{task}");
         }
-        assert_eq!(split("A=1e999").unwrap_err().status, 2);
+        assert_eq!(split("A=1e999").unwrap_err().status(), 2);
     }
 
     #[test]
@@ -225,11 +225,11 @@ mod tests {
         );
         for stray in ["u\0p\0\n\0", "uptime\rdf\r", "\u{feff}\u{feff}{}"] {
             std::fs::write(&file, stray).unwrap();
-            let why = of_file(&file).unwrap_err().why.unwrap();
+            let why = of_file(&file).unwrap_err().why().unwrap().to_owned();
             assert!(why.contains("line 1 has the character"), "{why}");
         }
         std::fs::write(&file, b"{\"caf\xe9\": 1}").unwrap();
-        let why = of_file(&file).unwrap_err().why.unwrap();
+        let why = of_file(&file).unwrap_err().why().unwrap().to_owned();
         assert!(
             why.contains("tasks.json") && why.contains("at byte 5"),
             "{why}"
@@ -256,7 +256,7 @@ mod tests {
     fn priorities_that_cannot_be_topped_are_refused() {
         for task in ["a=1e16", "a=1e308"] {
             let flags = [task, "b", "c"].map(str::to_owned);
-            let why = of_flags(&flags).unwrap_err().why.unwrap();
+            let why = of_flags(&flags).unwrap_err().why().unwrap().to_owned();
             assert!(why.contains("too high"), "{why}");
         }
     }

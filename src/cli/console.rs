@@ -84,12 +84,14 @@ pub fn run(args: &ConsoleArgs) -> Result<(), Failure> {
         };
         match done {
             Ok(()) => {}
-            // The reader is gone, or nothing can be written: the console ends.
-            Err(Failure { why: None, .. }) => return Err(Failure::reader_gone()),
-            Err(Failure { why: Some(why), .. }) => {
-                print_error(&why);
-                failed = true;
-            }
+            Err(failure) => match failure.why() {
+                Some(why) => {
+                    print_error(why);
+                    failed = true;
+                }
+                // The reader is gone, or nothing can be written: the console ends.
+                None => return Err(Failure::reader_gone()),
+            },
         }
     }
     match failed && !interactive {

@@ -81,7 +81,7 @@ mod tests {
         let wanted = json!({"dc": "fra", "role": null, "a": "b-"});
         assert_eq!(read(&["dc=fra", "role-", "a=b-"]).unwrap(), wanted);
         for wrong in [&["dc"][..], &["dc=a", "dc-"]] {
-            assert_eq!(read(wrong).unwrap_err().status, 2, "{wrong:?}");
+            assert_eq!(read(wrong).unwrap_err().status(), 2, "{wrong:?}");
         }
     }
 }

@@ -4,13 +4,12 @@
 //!  argv ──▶ args ──▶ serve · agent · bench · ak-sim · check · keygen · complete   (here, in this process)
 //!            │       hosts · run · dispatch · tasks · console · … ──▶ api ──▶ a running server's HTTP ──▶ table or JSON
 //!            ▼
-//!          usage: what was wrong, in one line
+//!          program: signals, exit status, what was wrong in one line
 //! ```
 //!
 //! Results go to stdout, everything else to stderr. Exit status 0: success; 1: failure; 2: wrong
 //! usage or configuration, reported in one line.
 
-mod agent;
 mod ak;
 mod ak_sim;
 mod api;
@@ -46,38 +45,26 @@ mod rollout;
 mod run;
 mod serve;
 mod service;
-mod signal_mask;
-mod signals;
 mod table;
 mod task;
 mod tasks;
 mod terminal;
 mod token;
 mod top;
-mod usage;
 mod watch;
 mod why;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::escape;
+use crate::program::signals::{self, Caught};
+use crate::program::{Failure, agent, print, print_error, print_note, signal_mask};
 use args::{Command, Parsed};
-use signals::Caught;
 
 /// Runs the program with its arguments.
 pub fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
-    // Before anything else: until then a signal has its default action.
-    let ran = match Caught::early(&args) {
-        Ok(caught) => run(&args, caught),
-        Err(error) => Err(Failure::failed(format!("cannot catch signals: {error}"))),
-    };
-    match ran {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    crate::program::main(run)
 }
 
 fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
@@ -118,67 +105,6 @@ fn run(args: &[OsString], caught: Option<Caught>) -> Result<(), Failure> {
     }
 }
 
-/// Unsuccessful end of a subcommand: exit status and message.
-#[derive(Debug)]
-pub struct Failure {
-    status: u8,
-    why: Option<String>,
-}
-
-impl Failure {
-    /// Failure: status 1.
-    fn failed(why: impl ToString) -> Self {
-        Self::ended(1, why)
-    }
-
-    /// Wrong usage or configuration: status 2.
-    fn usage(why: impl ToString) -> Self {
-        Self::ended(2, why)
-    }
-
-    /// An end with another status.
-    fn ended(status: u8, why: impl ToString) -> Self {
-        Self {
-            status,
-            why: Some(why.to_string()),
-        }
-    }
-
-    /// The reader of stdout has closed it, like `head`: no error.
-    fn reader_gone() -> Self {
-        Self {
-            status: 0,
-            why: None,
-        }
-    }
-
-    /// Failure whose reason has been printed.
-    fn already_reported() -> Self {
-        Self {
-            status: 1,
-            why: None,
-        }
-    }
-
-    fn report(self) -> ExitCode {
-        if let Some(why) = &self.why {
-            print_error(why);
-        }
-        ExitCode::from(self.status)
-    }
-}
-
-/// Writes a result to stdout and flushes it.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    match written {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::reader_gone()),
-        Err(error) => Err(Failure::failed(format!("cannot write to stdout: {error}"))),
-    }
-}
-
 /// Writes lines to stdout.
 fn print_lines(lines: &[String]) -> Result<(), Failure> {
     print(&format!("{}\n", lines.join("\n")))
@@ -199,15 +125,4 @@ fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Str
         Some(near) => format!(" (did you mean '{near}'?)"),
         None => String::new(),
     }
-}
-
-/// Prints an error on stderr.
-fn print_error(line: &str) {
-    print_note(&format!("anthill: {line}"));
-}
-
-/// Prints a note on stderr as one line, escaped.
-fn print_note(line: &str) {
-    // An error of stderr cannot be reported anywhere.
-    let _ = writeln!(io::stderr(), "{}", escape::escape(line));
 }

@@ -272,11 +272,11 @@ mod tests {
         assert_eq!(next(), None);
         let long = vec![b'x'; CONSOLE_LINE_BYTES_MAX + 1];
         for wrong in [&long[..], b"\xff\n"] {
-            assert_eq!(Script::new(wrong).line().unwrap_err().status, 1);
+            assert_eq!(Script::new(wrong).line().unwrap_err().status(), 1);
         }
         let mut script = Script::new(&b"one\ntw\xff\n"[..]);
         script.line().unwrap();
-        let why = script.line().unwrap_err().why.unwrap();
+        let why = script.line().unwrap_err().why().unwrap().to_owned();
         assert!(why.contains("at byte 6"), "{why}");
     }
 }

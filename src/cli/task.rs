@@ -631,7 +631,12 @@ mod tests {
         assert_eq!(order, ["b", "d", "10.0.0.7", "a", "c"]);
         assert!(task.host("::ffff:10.0.0.7").is_some());
         let named = ["a".to_owned(), "bb".to_owned()];
-        let why = task.check_hosts("AC1", &named).unwrap_err().why.unwrap();
+        let why = task
+            .check_hosts("AC1", &named)
+            .unwrap_err()
+            .why()
+            .unwrap()
+            .to_owned();
         assert!(why.contains("'bb'") && why.contains("AC1"), "{why}");
         task.retain(|_, host| host.has_failed());
         let value: Value = serde_json::from_str(&task.json()).unwrap();

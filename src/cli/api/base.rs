@@ -143,8 +143,8 @@ mod tests {
             "http://a/./",
         ] {
             let failure = parse("--api", url).unwrap_err();
-            let why = failure.why.unwrap();
-            assert_eq!(failure.status, 2, "{url}");
+            let why = failure.why().unwrap();
+            assert_eq!(failure.status(), 2, "{url}");
             assert!(
                 why.contains("--api") && !why.contains("word"),
                 "{url}: {why}"

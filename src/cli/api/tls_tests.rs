@@ -139,8 +139,8 @@ fn authorities_need_https_and_certificates() {
         ("https://127.0.0.1:1", dir.path().join("none"), "--ca"),
     ] {
         let failure = api(url.to_owned(), Some(ca), token.clone()).err().unwrap();
-        let why = failure.why.unwrap();
-        assert_eq!(failure.status, 2);
+        let why = failure.why().unwrap();
+        assert_eq!(failure.status(), 2);
         assert!(why.contains(word), "{why}");
     }
 }

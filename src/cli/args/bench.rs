@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::ApiArgs;
-use super::parse::{bench_seconds, connect_rate, ip_and_port, rate, whole};
+use crate::program::parse::{bench_seconds, connect_rate, ip_and_port, rate, whole};
 
 /// The loads of `bench`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,5 @@
 //! Signals that end a run. The first one ends the load, and the report covers the part that ran.
-//! One that comes more than [`REPEAT`](crate::cli::signals::REPEAT) later ends the program at once.
+//! One that comes more than [`REPEAT`](crate::program::signals::REPEAT) later ends the program at once.
 //!
 //! A thread receives them, since `--hold` may have stopped the server's process, which must be
 //! resumed first.
@@ -15,8 +15,8 @@ use crate::bench;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::cli::signal_mask;
-use crate::cli::signals::{Arrival, StopSignals};
+use crate::program::signal_mask;
+use crate::program::signals::{Arrival, StopSignals};
 
 /// The first signal; 0 before it.
 #[derive(Clone, Debug, Default)]

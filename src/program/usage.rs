@@ -9,19 +9,30 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
 
-use super::args;
+use super::Failure;
 
 /// Limit of the flags listed in an error; `--help` lists all.
 const FLAGS_MAX: usize = 10;
 
+/// Returns the help or the version if that is what clap ended with for `args`.
+///
+/// # Errors
+/// Else wrong usage, in one line.
+pub fn shown(error: &Error, known: &Command, args: &[OsString]) -> Result<String, Failure> {
+    match error.kind() {
+        ErrorKind::DisplayVersion => Ok(format!("anthill {}\n", env!("CARGO_PKG_VERSION"))),
+        ErrorKind::DisplayHelp => Ok(error.render().to_string()),
+        _ => Err(Failure::usage(one_line(error, known, args))),
+    }
+}
+
 /// Explains the error that clap found in `args`, in one line.
-pub fn one_line(error: &Error, args: &[OsString]) -> String {
-    let known = args::command();
+fn one_line(error: &Error, known: &Command, args: &[OsString]) -> String {
     // Flags before a subcommand are refused, so a subcommand can only come first.
     let subcommand = args
         .get(1)
         .and_then(|first| known.find_subcommand(first))
-        .unwrap_or(&known);
+        .unwrap_or(known);
     let found = Found(error);
     found
         .in_words(subcommand)

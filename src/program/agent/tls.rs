@@ -2,7 +2,7 @@
 
 use crate::agent::TlsSettings;
 
-use super::super::args::AgentArgs;
+use crate::program::args::AgentArgs;
 
 /// TLS settings of the command line.
 #[derive(Debug, Default)]
