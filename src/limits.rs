@@ -291,6 +291,11 @@ pub const TLS_BUFFER_BYTES_MAX: usize = 4096;
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Body of an HTTP request, in bytes. A longer one is answered with 413.
 pub const HTTP_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Part of a body that is read in one step, in bytes. A longer body takes further turns.
+pub const HTTP_BODY_STEP_BYTES: usize = 64 * 1024;
+/// Name or value within such a body, in bytes of JSON: a target of escapes fits. A longer one is
+/// answered with 400.
+pub const HTTP_MEMBER_BYTES_MAX: usize = 512 * 1024;
 /// Seconds for a whole HTTP request, and the idle time of a kept-alive connection.
 pub const HTTP_REQUEST_S_MAX: u64 = 10;
 /// Seconds without progress after which an HTTP connection may be closed to make room for another:

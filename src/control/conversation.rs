@@ -13,12 +13,12 @@
 
 use super::HttpContext;
 use super::audit::{Audited, Draft};
-use super::body::{BodyReader, Progress};
-use super::guard::{Caller, RequestGuard};
+use super::body::BodyReader;
+use super::guard::{Caller, HttpRules, RequestGuard};
 use super::request;
 use super::response::{HttpResponse, Reply, Sending};
-use super::routes;
-use crate::limits::HOSTS_SHOWN_PER_STEP_MAX;
+use super::routes::{self, Route};
+use crate::limits::HTTP_BODY_STEP_BYTES;
 
 /// The interim response that asks a peer for its body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -27,20 +27,28 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 #[derive(Debug, Default)]
 pub struct Conversation {
     input: Vec<u8>,
-    /// Bytes of the current request, head and body, once its head has been admitted.
-    total: Option<usize>,
     /// The connection ends with the next response.
     is_last: bool,
     /// Form of the response that is awaited.
     sending: Option<Sending>,
-    /// A long body that is being read.
-    body: Option<BodyReader>,
+    /// The rest of the current request, once its head has been admitted.
+    body: Option<Body>,
     /// Sender of the last admitted request.
     caller: Caller,
     /// Record of the request, if it changes something.
     draft: Option<Draft>,
     /// Records of answered requests that change something: at most one between two steps.
     audited: Option<Audited>,
+}
+
+/// The body of an admitted request.
+#[derive(Debug)]
+struct Body {
+    route: Route,
+    /// Bytes that have not been read.
+    left: usize,
+    /// Reader of a body that makes a request. Another body is dropped.
+    reader: Result<Option<BodyReader>, HttpResponse>,
 }
 
 /// Result of a step.
@@ -86,11 +94,8 @@ impl Conversation {
         context: &HttpContext<'_>,
         number: u128,
     ) -> Step {
-        if let Some(body) = self.body.take() {
-            return self.advance(body.step(HOSTS_SHOWN_PER_STEP_MAX));
-        }
-        if self.total.is_some_and(|total| self.input.len() < total) {
-            return Step::More;
+        if self.body.is_some() {
+            return self.read_body(context, guard.rules);
         }
         let (head, head_len) = match request::parse(&self.input) {
             Ok(Some(parsed)) => parsed,
@@ -118,11 +123,6 @@ impl Conversation {
             Ok(route)
         });
         let route = match admitted {
-            Ok(_) if self.input.len() < total => {
-                self.total = Some(total);
-                let waits = head.expects_continue && self.input.len() == head_len;
-                return if waits { Step::Continue } else { Step::More };
-            }
             Ok(route) => route,
             Err(refusal) => {
                 // Its body is not waited for, so the beginning of the next request is not known.
@@ -133,32 +133,57 @@ impl Conversation {
             }
         };
         self.sending = Some(sending);
-        let body = &self.input[head_len..total];
-        let progress = route.handle(body, context, guard.rules, number);
-        self.forget(total);
-        self.advance(progress)
+        let waits = head.expects_continue && self.input.len() == head_len && head.body_len > 0;
+        self.body = Some(Body {
+            left: head.body_len,
+            reader: route.reader(number),
+            route,
+        });
+        self.forget_bytes(head_len);
+        match waits {
+            true => Step::Continue,
+            false => self.read_body(context, guard.rules),
+        }
     }
 
-    fn advance(&mut self, progress: Progress) -> Step {
-        match progress {
-            Progress::Reading(body) => {
-                self.body = Some(body);
-                Step::Working
-            }
-            Progress::Done(reply) => {
-                if let Reply::Follow = reply {
-                    self.forget(usize::MAX);
-                }
-                Step::Reply(match (reply, &mut self.draft) {
-                    (Reply::Ask(request), Some(draft)) => {
-                        // One that changes something.
-                        draft.on_request(&request);
-                        self.caller.ask(request)
-                    }
-                    (reply, _) => reply,
-                })
-            }
+    /// Reads a part of the body, and answers the request with the last one.
+    fn read_body(&mut self, context: &HttpContext<'_>, rules: &HttpRules) -> Step {
+        let Some(body) = &mut self.body else {
+            return Step::More;
+        };
+        let len = self.input.len().min(body.left).min(HTTP_BODY_STEP_BYTES);
+        if let Ok(Some(reader)) = &mut body.reader {
+            reader.take(&self.input[..len]);
         }
+        body.left -= len;
+        let (left, is_all) = (body.left, len == self.input.len());
+        self.forget_bytes(len);
+        match self.body.take_if(|_| left == 0) {
+            None if is_all => Step::More,
+            None => Step::Working,
+            Some(Body { route, reader, .. }) => self.reply(match reader {
+                Ok(None) => route.handle(context, rules),
+                Ok(Some(reader)) => {
+                    let request = reader.finish(&rules.instructions);
+                    request.map_or_else(Reply::Now, Reply::Ask)
+                }
+                Err(refusal) => Reply::Now(refusal),
+            }),
+        }
+    }
+
+    fn reply(&mut self, reply: Reply) -> Step {
+        if let Reply::Follow = reply {
+            self.forget(usize::MAX);
+        }
+        Step::Reply(match (reply, &mut self.draft) {
+            (Reply::Ask(request), Some(draft)) => {
+                // One that changes something.
+                draft.on_request(&request);
+                self.caller.ask(request)
+            }
+            (reply, _) => reply,
+        })
     }
 
     /// Appends the awaited response to `out`. Returns whether the connection ends with it.
@@ -203,9 +228,14 @@ impl Conversation {
         self.forget(usize::MAX);
     }
 
-    /// Drops the first `len` bytes, and with the last of them the memory.
+    /// Ends the current request, and drops the first `len` bytes.
     fn forget(&mut self, len: usize) {
-        self.total = None;
+        self.body = None;
+        self.forget_bytes(len);
+    }
+
+    /// Drops the first `len` bytes, and with the last of them the memory.
+    fn forget_bytes(&mut self, len: usize) {
         if len >= self.input.len() {
             self.input = Vec::new();
         } else {
@@ -343,6 +373,63 @@ mod tests {
         let pieces = std::iter::once(head.as_bytes()).chain(body.chunks(16 * 1024));
         let (steps, _) = talk(pieces.chain([next.as_slice()]));
         assert_eq!(steps, [(200, false), (200, false)]);
+    }
+
+    /// A task for as many hosts as a body names, and its parts with spaces between them.
+    fn long_task() -> String {
+        let mut body = r#"{"key":"AC1","commands":{"x":1},"hosts":["#.to_owned();
+        while body.len() < HTTP_BODY_BYTES_MAX / 2 {
+            body.push_str("\"host-1\",  ");
+        }
+        body.push_str("\"host-1\"");
+        body.push_str(&" ".repeat(HTTP_BODY_BYTES_MAX - body.len() - 2));
+        body + "]}"
+    }
+
+    /// Bytes of `body` that the largest step reads, with the bytes in memory after it, if the body
+    /// arrives in pieces of `max` bytes.
+    fn largest_step(body: &str, max: usize) -> (usize, usize) {
+        let ants = Ants::with_hosts(1);
+        let rules = HttpRules::default();
+        let bound = "127.0.0.1:11480".parse().unwrap();
+        let guard = RequestGuard {
+            rules: &rules,
+            bound,
+            local: bound,
+        };
+        let mut conversation = Conversation::default();
+        let head = format!(
+            "POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        );
+        conversation.take(head.as_bytes());
+        assert_eq!(conversation.step(&guard, &context(&ants), 1), Step::More);
+        let (mut read, mut held) = (0, 0);
+        let mut pieces = body.as_bytes().chunks(max);
+        loop {
+            let left = |c: &Conversation| c.body.as_ref().map_or(0, |body| body.left);
+            let before = left(&conversation);
+            let step = conversation.step(&guard, &context(&ants), 1);
+            read = read.max(before - left(&conversation));
+            match step {
+                Step::More => {
+                    held = held.max(conversation.input.len());
+                    conversation.take(pieces.next().unwrap());
+                }
+                Step::Working => {}
+                Step::Reply(Reply::Ask(_)) => return (read, held),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_body_is_read_as_it_arrives() {
+        let body = long_task();
+        assert_eq!(body.len(), HTTP_BODY_BYTES_MAX);
+        assert_eq!(largest_step(&body, 16 * 1024), (16 * 1024, 0));
+        assert_eq!(largest_step(&body, usize::MAX), (HTTP_BODY_STEP_BYTES, 0));
     }
 
     proptest! {

@@ -20,6 +20,7 @@ pub(crate) mod page;
 pub mod request;
 pub mod response;
 pub mod routes;
+mod scan;
 
 pub use conversation::{Conversation, Step};
 pub use guard::{Caller, HttpRules, RequestGuard};

@@ -10,12 +10,11 @@ use crate::handlers::view::{Filter, HostView, PageStart, StoreView};
 use crate::ids::HostId;
 use crate::limits::{
     AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, FLEET_HOSTS_MAX, FLEET_LEVELS_MAX,
-    HISTORY_MINUTES_MAX, HOSTS_SHOWN_PER_STEP_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX,
-    PAGE_TASKS_MAX,
+    HISTORY_MINUTES_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
 };
 
 use super::HttpContext;
-use super::body::{self, BodyReader, Progress};
+use super::body::BodyReader;
 use super::events;
 use super::guard::HttpRules;
 use super::json;
@@ -101,7 +100,7 @@ enum Handler {
     /// From the core.
     Ask(fn(&Route) -> Result<Request, HttpResponse>),
     /// From the core, after the body has been read. The number is random.
-    Body(fn(&Route, &[u8], &HttpRules, u128) -> Result<BodyReader, HttpResponse>),
+    Body(fn(&Route, u128) -> Result<BodyReader, HttpResponse>),
     /// At once, or from the core.
     Either(fn(&Route, &HttpContext<'_>) -> Reply),
     /// With events.
@@ -276,25 +275,28 @@ impl Route {
         self.endpoint.access.role()
     }
 
-    /// Answers the request with this `body`. `number` is random, and identifies its task.
+    /// Begins to read the body, if the request is made of it. `number` is random, and identifies
+    /// its task.
+    ///
+    /// # Errors
+    /// The response, whatever the body is.
+    pub fn reader(&self, number: u128) -> Result<Option<BodyReader>, HttpResponse> {
+        match self.endpoint.handler {
+            Body(reader) => reader(self, number).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Answers the request without a body.
     #[must_use]
-    pub fn handle(
-        &self,
-        body: &[u8],
-        context: &HttpContext<'_>,
-        rules: &HttpRules,
-        number: u128,
-    ) -> Progress {
-        Progress::Done(match self.endpoint.handler {
+    pub fn handle(&self, context: &HttpContext<'_>, rules: &HttpRules) -> Reply {
+        match self.endpoint.handler {
             Now(respond) => Reply::Now(respond(self, context, rules)),
             Handler::Ask(ask) => ask(self).map_or_else(Reply::Now, Reply::Ask),
             Follow => Reply::Follow,
             Handler::Either(respond) => respond(self, context),
-            Body(read) => match read(self, body, rules, number) {
-                Ok(reader) => return reader.step(HOSTS_SHOWN_PER_STEP_MAX),
-                Err(refusal) => Reply::Now(refusal),
-            },
-        })
+            Body(_) => Reply::Now(HttpResponse::error(400, "the body is missing")),
+        }
     }
 
     /// The path, with its names in capitals.
@@ -434,9 +436,9 @@ fn page_of(hosts: &[HostView<'_>], next: Option<u64>, is_whole: bool) -> HttpRes
     })
 }
 
-fn label(route: &Route, body: &[u8], _: &HttpRules, _: u128) -> Result<BodyReader, HttpResponse> {
+fn label(route: &Route, _: u128) -> Result<BodyReader, HttpResponse> {
     let host = HostId::named(route.name(0)).map_err(|_| unknown_host())?;
-    body::labels(body, host)
+    Ok(BodyReader::labels(host))
 }
 
 fn host(route: &Route, context: &HttpContext<'_>) -> Reply {
@@ -510,17 +512,12 @@ fn fleet(route: &Route) -> Result<Request, HttpResponse> {
     }))
 }
 
-fn new_task(
-    _: &Route,
-    body: &[u8],
-    _: &HttpRules,
-    number: u128,
-) -> Result<BodyReader, HttpResponse> {
-    body::task(body, number as u64)
+fn new_task(_: &Route, number: u128) -> Result<BodyReader, HttpResponse> {
+    Ok(BodyReader::task(number as u64))
 }
 
-fn plan(_: &Route, body: &[u8], _: &HttpRules, _: u128) -> Result<BodyReader, HttpResponse> {
-    body::plan(body)
+fn plan(_: &Route, _: u128) -> Result<BodyReader, HttpResponse> {
+    Ok(BodyReader::plan())
 }
 
 fn cancel(route: &Route) -> Result<Request, HttpResponse> {
@@ -563,13 +560,8 @@ fn output(route: &Route) -> Result<Request, HttpResponse> {
     })
 }
 
-fn new_command(
-    _: &Route,
-    body: &[u8],
-    rules: &HttpRules,
-    number: u128,
-) -> Result<BodyReader, HttpResponse> {
-    body::command(body, &rules.instructions, format!("{number:032x}"))
+fn new_command(_: &Route, number: u128) -> Result<BodyReader, HttpResponse> {
+    Ok(BodyReader::command(format!("{number:032x}")))
 }
 
 fn command(route: &Route) -> Result<Request, HttpResponse> {
@@ -626,8 +618,8 @@ mod tests {
         let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         let (head, _) = parse(request.as_bytes()).unwrap().unwrap();
         match find(&head) {
-            Ok(route) => match route.handle(b"", &context(ants), &HttpRules::default(), 1) {
-                Progress::Done(Reply::Now(response)) => response,
+            Ok(route) => match route.handle(&context(ants), &HttpRules::default()) {
+                Reply::Now(response) => response,
                 other => panic!("{line} is not answered at once: {other:?}"),
             },
             Err(response) => response,
@@ -834,12 +826,14 @@ mod tests {
             ..HttpRules::default()
         };
         let (ants, number) = (Ants::with_hosts(1), 0xab << 64 | 7);
-        let handle = |route: Route| route.handle(body.as_bytes(), &context(&ants), &rules, number);
-        match find(&head).map(handle) {
-            Ok(Progress::Done(reply)) => reply,
-            Ok(Progress::Reading(_)) => panic!("{body} is short"),
-            Err(response) => Reply::Now(response),
-        }
+        let handle = |route: Route| match route.reader(number)? {
+            None => Ok(route.handle(&context(&ants), &rules)),
+            Some(mut reader) => {
+                reader.take(body.as_bytes());
+                reader.finish(&rules.instructions).map(Reply::Ask)
+            }
+        };
+        find(&head).and_then(handle).unwrap_or_else(Reply::Now)
     }
 
     #[test]
