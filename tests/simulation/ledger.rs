@@ -5,17 +5,18 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 
-use anthill::codec::message::{Flag, Incoming, Message, Word};
+use anthill::codec::message::{Flag, Incoming, Message, Push, Word};
 use anthill::handlers::effect::{Effect, EventKind};
-use anthill::handlers::request::{ErrorKind, Response, TaskSummary};
+use anthill::handlers::request::{ErrorKind, Response, TaskSummary, TaskView};
 use anthill::handlers::view::{Filter, StoreView};
 use anthill::handlers::{Core, End};
 use anthill::ids::ConnId;
 use anthill::limits::RECENT_S;
-use anthill::store::op::{Outcome, Reason, TaskState};
+use anthill::store::op::{Outcome, Reason, Settled, TaskState};
 use anthill::time::{Instant, Span};
 
 use crate::arrows::Arrows;
+use crate::rollouts::Rollouts;
 use crate::sequence::{self, Sequences};
 use crate::server::TIMEOUT;
 use crate::store::Loss;
@@ -132,6 +133,9 @@ pub struct Ledger {
     /// Last messages of hosts whose connections the server has closed.
     heard: BTreeMap<String, Instant>,
     told: BTreeMap<String, bool>,
+    /// Renewals of claims that the store had as given up: an offline of an earlier connection came
+    /// late. The host is told online again.
+    returns: u64,
     /// Hosts that the store reports as held, until the first connection.
     held: BTreeSet<String>,
     inherited: BTreeSet<String>,
@@ -158,6 +162,9 @@ pub struct Ledger {
     holes: Vec<Hole>,
     arrows: Arrows,
     pub sequences: Sequences,
+    pub rollouts: Rollouts,
+    /// Tasks that were asked for.
+    pub shown: Vec<TaskView>,
     /// Datagrams to be sent.
     pub datagrams: Vec<(SocketAddr, String)>,
     pub counts: BTreeMap<&'static str, u64>,
@@ -195,6 +202,10 @@ impl Ledger {
     pub fn sends(&mut self, to: SocketAddr, text: String) {
         let wrong = self.sequences.sends(to, &text, self.now);
         assert_eq!(wrong, None, "an old client is busy");
+        let host = self.rollouts.addresses.get(&to).cloned();
+        if let Some(host) = host {
+            self.rollouts.sent(&text, &host);
+        }
         self.datagrams.push((to, text));
     }
 
@@ -207,6 +218,10 @@ impl Ledger {
         self.lives = false;
         self.on_disk = self.left_on_disk();
         self.copy = Kept::NotSeen;
+        if !self.holes.is_empty() {
+            self.rollouts.lost();
+        }
+        self.rollouts.server_died();
         for hole in std::mem::take(&mut self.holes) {
             // The server that was to write it again is dead.
             let lost = |at: Instant| at >= hole.from && at <= hole.at + Span::from_millis(100);
@@ -227,6 +242,7 @@ impl Ledger {
         self.sessions.clear();
         self.heard.clear();
         self.told.clear();
+        self.returns = 0;
         self.held.clear();
         self.inherited.clear();
         self.waits.clear();
@@ -301,6 +317,7 @@ impl Ledger {
         };
         if self.up_since.is_none() {
             // No server is there that knows what to write again.
+            self.rollouts.lost();
             self.acked
                 .retain(|acked| is_on_disk(acked) || acked.at < from && loss == Loss::LastSecond);
             for fate in self.fates.values_mut() {
@@ -468,6 +485,10 @@ impl Ledger {
                     }
                 }
             }
+            Outcome::Presence {
+                settled: Settled::Returned { .. },
+                ..
+            } => self.returns += 1,
             Outcome::Unavailable(why) => {
                 self.is_up = false;
                 self.away_since = Some(now);
@@ -518,6 +539,16 @@ impl Ledger {
                     _ => {}
                 }
             }
+            Effect::Push {
+                conn,
+                push: Push::Task(key),
+            } => {
+                let host = self.sessions.get(conn).and_then(|s| s.host.clone());
+                self.rollouts.sent(key, &host.expect("a host"));
+            }
+            Effect::Log(note) if note.what == "rollout" => {
+                self.rollouts.noted(&note.who, &note.text, now);
+            }
             Effect::Tell(event) => self.event(&event.kind),
             Effect::Respond { requester, answer } => self.answered(now, *requester, answer),
             _ => {}
@@ -525,6 +556,23 @@ impl Ledger {
     }
 
     fn answered(&mut self, now: Instant, requester: u64, answer: &Response) {
+        let sessions = &self.sessions;
+        let is_connected = |host: &str| {
+            let of = |s: &Session| s.identified && s.host.as_deref() == Some(host);
+            sessions.values().any(of)
+        };
+        if self.rollouts.answered(requester, answer, is_connected) {
+            self.count(match answer {
+                Response::Cancelled(_) => "cancelled",
+                Response::Rollout { .. } => "paused or resumed",
+                _ => "controls refused",
+            });
+            self.log(format_args!("{requester} is answered {answer:?}"));
+            return;
+        }
+        if let Response::Task(view) = answer {
+            return self.shown.push((**view).clone());
+        }
         if let Response::Tasks { tasks, next } = answer {
             assert!(next.is_none(), "all tasks fit on a page");
             return self.written_again(tasks);
@@ -603,7 +651,10 @@ impl Ledger {
             EventKind::Online { host, .. } => {
                 self.count("online");
                 let before = self.told.insert(host.to_string(), true);
-                assert_ne!(before, Some(true), "{host} is told online and was");
+                if before == Some(true) {
+                    let left = self.returns.checked_sub(1);
+                    self.returns = left.unwrap_or_else(|| panic!("{host} is told online and was"));
+                }
             }
             EventKind::Offline { host, reason } => self.offline(host.as_str(), *reason),
             EventKind::Progress {

@@ -27,6 +27,7 @@ mod dice;
 mod host;
 mod ledger;
 mod network;
+mod rollouts;
 mod sequence;
 mod server;
 mod store;
@@ -51,10 +52,11 @@ const CLAIMED_LATE: u64 = 41_000_066;
 
 /// Counters of a run, and its digest.
 fn run(seed: u64) -> (u64, BTreeMap<&'static str, u64>) {
-    run_as(seed, World::run)
+    run_as("storms", seed, World::run)
 }
 
-fn run_as(seed: u64, run: fn(&mut World)) -> (u64, BTreeMap<&'static str, u64>) {
+/// The same, of a test by its name.
+fn run_as(test: &str, seed: u64, run: fn(&mut World)) -> (u64, BTreeMap<&'static str, u64>) {
     let mut world = World::new(seed);
     let ran = catch_unwind(AssertUnwindSafe(|| run(&mut world)));
     if let Err(panic) = ran {
@@ -69,7 +71,7 @@ fn run_as(seed: u64, run: fn(&mut World)) -> (u64, BTreeMap<&'static str, u64>) 
             eprintln!("{line}");
         }
         eprintln!(
-            "\nseed {seed} failed; again: ANTHILL_SEED={seed} cargo test --test simulation storms"
+            "\nseed {seed} failed; again: ANTHILL_SEED={seed} cargo test --test simulation {test}"
         );
         resume_unwind(panic);
     }
@@ -92,7 +94,9 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The requested seeds, and the end of the run.
-fn asked() -> (Box<dyn Iterator<Item = u64>>, Option<Duration>) {
+fn asked(
+    usual: impl Iterator<Item = u64> + 'static,
+) -> (Box<dyn Iterator<Item = u64>>, Option<Duration>) {
     let seed = number("ANTHILL_SEED");
     if let Some(seconds) = number("ANTHILL_SIM_SECONDS") {
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -111,13 +115,13 @@ fn asked() -> (Box<dyn Iterator<Item = u64>>, Option<Duration>) {
     }
     match seed {
         Some(seed) => (Box::new(seed..=seed), None),
-        None => (Box::new(SEEDS.chain([CLAIMED_LATE])), None),
+        None => (Box::new(usual), None),
     }
 }
 
-#[test]
-fn storms_end_in_agreement() {
-    let (seeds, most) = asked();
+/// Runs the requested seeds of a test.
+fn run_all(test: &str, usual: impl Iterator<Item = u64> + 'static, run: fn(&mut World)) {
+    let (seeds, most) = asked(usual);
     let begun = Instant::now();
     let (mut runs, mut first, mut last) = (0_u64, None, 0);
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
@@ -125,7 +129,7 @@ fn storms_end_in_agreement() {
         if most.is_some_and(|most| begun.elapsed() >= most) {
             break;
         }
-        let (_, counted) = run(seed);
+        let (_, counted) = run_as(test, seed, run);
         for (what, count) in counted {
             *counts.entry(what).or_default() += count;
         }
@@ -142,9 +146,26 @@ fn storms_end_in_agreement() {
 }
 
 #[test]
+fn storms_end_in_agreement() {
+    run_all("storms", SEEDS.chain([CLAIMED_LATE]), World::run);
+}
+
+/// Seeds of an ordinary run with rollouts.
+const ROLLOUT_SEEDS: Range<u64> = 0..4;
+/// And besides: a rollout is cancelled while the store hangs, and the server is restarted before the store
+/// has the change. It goes on if the operator was told that it is cancelled.
+const CANCELLED_AND_LOST: u64 = 1_000;
+
+#[test]
+fn rollouts_keep_waves_and_budgets() {
+    let seeds = ROLLOUT_SEEDS.chain([CANCELLED_AND_LOST]);
+    run_all("rollouts", seeds, World::run_rollouts);
+}
+
+#[test]
 fn old_clients_run_each_command_once() {
     for seed in SEEDS {
-        let (_, counts) = run_as(seed, World::run_calmly);
+        let (_, counts) = run_as("old_clients", seed, World::run_calmly);
         let ran = counts.get("commands run by old clients");
         assert!(ran.is_some_and(|ran| *ran > 10), "{counts:?}");
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anthill::codec::message::Incoming;
 use anthill::codec::{ByteOrder, Framing, Order, Step, decode, decode_body, emit, emit_push};
 use anthill::handlers::effect::{Effect, Effects};
-use anthill::handlers::request::{Datagram, Request};
+use anthill::handlers::request::{Datagram, Request, Response};
 use anthill::handlers::{Core, End, Flow, Input, Moment, Rules};
 use anthill::ids::ConnId;
 use anthill::limits::{
@@ -18,7 +18,7 @@ use anthill::limits::{
     SENDS_PER_TURN_MAX,
 };
 use anthill::reactor::horizon::Horizon;
-use anthill::store::op::{Batch, Outcome};
+use anthill::store::op::{Batch, Op, Outcome};
 use anthill::store::spool::Spool;
 use anthill::store::worker::{Next, Plan, StoreStats, Worker};
 use anthill::time::{Instant, Span, UnixMs};
@@ -97,6 +97,8 @@ pub struct Around<'a> {
     pub ledger: &'a mut Ledger,
     /// Turns may leave something unread.
     pub is_busy: bool,
+    /// Work on many hosts may be left for the next turn.
+    pub has_rollouts: bool,
 }
 
 fn rules(seed: u64) -> Rules {
@@ -527,7 +529,10 @@ impl Server {
 
     fn send(&mut self, around: &mut Around<'_>) -> bool {
         let at = self.moment(around.now);
-        while self.core.go_on(at, HOSTS_PER_STEP_MAX, &mut self.fx) {}
+        match around.has_rollouts {
+            true => self.go_on_in_steps(around),
+            false => while self.core.go_on(at, HOSTS_PER_STEP_MAX, &mut self.fx) {},
+        }
         let mut datagrams = Vec::new();
         let more = self
             .core
@@ -536,7 +541,85 @@ impl Server {
         for Datagram { to, text } in datagrams {
             around.ledger.sends(to, text.into());
         }
-        more
+        more || self.core.has_jobs()
+    }
+
+    /// Some steps of work on many hosts. Each is preceded by a look at the tasks.
+    fn go_on_in_steps(&mut self, around: &mut Around<'_>) {
+        let at = self.moment(around.now);
+        while self.core.has_jobs() {
+            self.look_at_tasks(around);
+            let most = match around.is_busy {
+                true => 1 + around.dice.place(4),
+                false => HOSTS_PER_STEP_MAX,
+            };
+            self.core.go_on(at, most, &mut self.fx);
+            self.apply(around);
+            if around.is_busy && around.dice.one_in(5) {
+                return;
+            }
+        }
+    }
+
+    /// Shows the tasks to the ledger.
+    fn look_at_tasks(&mut self, around: &mut Around<'_>) {
+        let mut fx = Effects::default();
+        let request = Request::Tasks {
+            cursor: 0,
+            limit: 1_000,
+        };
+        let input = Input::Request {
+            requester: u64::MAX,
+            request,
+        };
+        let flow = self.core.handle(self.moment(around.now), input, &mut fx);
+        assert_eq!(flow, Flow::Taken);
+        for effect in fx.list {
+            if let Effect::Respond {
+                answer: Response::Tasks { tasks, .. },
+                ..
+            } = effect
+            {
+                around.ledger.rollouts.listed(&tasks, around.now);
+            }
+        }
+    }
+
+    /// Stops as a server does that is asked to: nothing is read any more, what is outstanding is
+    /// written, and the lease is given up.
+    pub fn stop(&mut self, around: &mut Around<'_>, store: &Shared) {
+        let at = self.moment(around.now);
+        self.core.shutdown(at, false, &mut self.fx);
+        self.apply(around);
+        for _ in 0..200 {
+            self.hand_over(around);
+            if self.is_drained() {
+                break;
+            }
+            self.turn_thread(around.now, store);
+            self.take_last(around);
+        }
+        self.thread.worker.end(Span::from_secs(2));
+        while let Some(batch) = self.thread.channel.pop_front() {
+            self.thread.worker.take(batch);
+        }
+        self.thread.worker.channel_is_empty();
+        for _ in 0..200 {
+            self.turn_thread(around.now, store);
+            if self.thread.next == Next::Over {
+                break;
+            }
+        }
+        self.take_last(around);
+    }
+
+    fn take_last(&mut self, around: &mut Around<'_>) {
+        for (_, outcomes) in std::mem::take(&mut self.thread.told) {
+            for outcome in outcomes {
+                around.ledger.outcome(around.now, &outcome);
+                self.input(Input::Outcome(outcome), around);
+            }
+        }
     }
 
     fn hand_over(&mut self, around: &mut Around<'_>) {
@@ -548,6 +631,11 @@ impl Server {
             let Some(batch) = self.core.pull(self.moment(around.now), most) else {
                 break;
             };
+            for op in &batch.ops {
+                if let Op::Dispatch(op) = op {
+                    around.ledger.rollouts.stored(op.key.as_str(), &op.hosts);
+                }
+            }
             self.thread.channel.push_back(batch);
         }
     }

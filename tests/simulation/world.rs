@@ -18,6 +18,7 @@ use crate::dice::Dice;
 use crate::host::{self, Host, pause};
 use crate::ledger::{Fate, Ledger, What};
 use crate::network::{Chunk, GIVES_UP, Network, Parcel, ServerEnd, soonest};
+use crate::rollouts;
 use crate::sequence;
 use crate::server::{self, ADDRESS, Server};
 use crate::store::{Loss, Mood, NODE, Shared};
@@ -53,6 +54,8 @@ pub struct World {
     requesters: u64,
     requests: VecDeque<(u64, Request)>,
     calm: bool,
+    /// Tasks go out in waves, and an operator changes them.
+    has_rollouts: bool,
     pub steps: u64,
 }
 
@@ -63,6 +66,7 @@ enum Plan {
     Recover,
     Fault,
     Dispatch,
+    Control,
     Vanish,
     Flicker,
     Return(usize),
@@ -92,6 +96,7 @@ macro_rules! around_server {
             dice: &mut $world.dice,
             ledger: &mut $world.ledger,
             is_busy: !$world.calm,
+            has_rollouts: $world.has_rollouts,
         }
     };
 }
@@ -133,6 +138,7 @@ impl World {
             requesters: 0,
             requests: VecDeque::new(),
             calm: false,
+            has_rollouts: false,
             steps: 0,
             dice: dice.clone(),
         };
@@ -191,6 +197,109 @@ impl World {
             }
         }
         self.assert_agreement();
+    }
+
+    /// Runs the whole simulation with tasks that go out in waves, and in the end an operator who
+    /// resumes what is paused.
+    pub fn run_rollouts(&mut self) {
+        self.has_rollouts = true;
+        self.plans
+            .push((self.now + Span::from_secs(3), Plan::Control));
+        for host in &self.hosts {
+            if let Some(port) = host.udp {
+                let address = SocketAddr::new(host.ip, port);
+                let addresses = &mut self.ledger.rollouts.addresses;
+                addresses.insert(address, host.name.clone());
+            }
+        }
+        self.run();
+        for _ in 0..60 {
+            let paused = self.paused_rollouts();
+            if paused.is_empty() {
+                return;
+            }
+            for key in paused {
+                self.requesters += 1;
+                let request = self.ledger.rollouts.resume(self.requesters, key);
+                self.request(Some(request));
+            }
+            self.come_to_rest();
+        }
+        let waits = self.paused_rollouts();
+        assert!(waits.is_empty(), "{waits:?} are resumed again and again");
+    }
+
+    fn come_to_rest(&mut self) {
+        let end = self.now + REST;
+        loop {
+            self.pass_until(self.now + Span::from_secs(10));
+            match self.pending_work() {
+                None => return,
+                Some(why) => assert!(self.now < end, "it does not come to rest: {why}"),
+            }
+        }
+    }
+
+    /// Compares the rollouts of server and store, and returns those that an operator may resume.
+    fn paused_rollouts(&mut self) -> Vec<String> {
+        self.ledger.shown.clear();
+        let stored: Vec<TaskKey> = self.stored_tasks(&mut self.store.clone().get());
+        for key in &stored {
+            self.requesters += 1;
+            let (cursor, limit) = (0, 1_000);
+            let key = key.to_string();
+            self.request(Some(Request::Task { key, cursor, limit }));
+        }
+        self.pass_until(self.now + Span::from_secs(2));
+        let shown = std::mem::take(&mut self.ledger.shown);
+        assert_eq!(shown.len(), stored.len(), "every task is shown");
+        let left = self.names();
+        let mut paused = Vec::new();
+        for view in shown {
+            let key = view.key.to_string();
+            let mut states: Vec<_> = view
+                .hosts
+                .iter()
+                .map(|(h, s, _)| (h.to_string(), *s))
+                .collect();
+            states.sort_by(|a, b| a.0.cmp(&b.0));
+            let mut store = self.store.get();
+            let kept = store.hash(&schema::task_hosts(&view.key));
+            let word =
+                |(host, state): &(String, TaskState)| (host.clone(), state.as_str().to_owned());
+            let told: Vec<_> = states.iter().map(word).collect();
+            assert_eq!(kept, told, "states of {key} in the store and as shown");
+            let rollout = view
+                .rollout
+                .unwrap_or_else(|| panic!("{key} has no rollout"));
+            let text = match store.dump(&schema::task_rollout(&view.key)) {
+                Some(Dump::Text(text)) => text,
+                other => panic!("the rollout of {key} in the store: {other:?}"),
+            };
+            drop(store);
+            let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(json["state"], rollout.state.as_str(), "{key}: {text}");
+            assert_eq!(
+                json["why"].as_str(),
+                rollout.why.as_deref(),
+                "{key}: {text}"
+            );
+            assert_eq!(json["wave"], rollout.wave - 1, "{key}: {text}");
+            let facts = (
+                rollout.state,
+                rollout.digest.as_str(),
+                rollout.why.as_deref(),
+            );
+            let is_gone = |host: &str| !left.contains(host);
+            let checker = &self.ledger.rollouts;
+            let waits = checker.assert_rest(&key, &states, facts);
+            let is_queued =
+                |(host, state): &(String, TaskState)| *state == TaskState::Queued && is_gone(host);
+            if waits && !(states.iter().any(is_queued) && rollout.wave == rollout.waves) {
+                paused.push(key);
+            }
+        }
+        paused
     }
 
     /// Runs without faults: each host runs each of its commands exactly once.
@@ -419,6 +528,13 @@ impl World {
                     self.plans.push((at, Plan::Dispatch));
                 }
             }
+            Plan::Control => {
+                self.control();
+                if !self.calm {
+                    let at = self.now + self.dice.ms(200, 5_000);
+                    self.plans.push((at, Plan::Control));
+                }
+            }
             Plan::Vanish => {
                 if let Some(place) = self.pick_unique_host() {
                     let silent = self.dice.one_in(2);
@@ -562,6 +678,7 @@ impl World {
             0..5 => self.break_link(),
             5..7 => self.cut_off(),
             7..9 => self.crash_host(),
+            9 if self.has_rollouts && self.dice.one_in(2) => self.stop_server(),
             9 => {
                 let silent = self.dice.one_in(2);
                 self.kill_server(silent);
@@ -752,7 +869,7 @@ impl World {
             }
         }
         let all = self.dice.one_in(3) || named.is_empty();
-        let task = NewTask {
+        let mut task = NewTask {
             commands: commands.collect(),
             hosts: (!all).then(|| named.into_iter().collect()),
             queue: self.dice.one_in(2),
@@ -760,11 +877,52 @@ impl World {
             key: key.clone(),
             rollout: Default::default(),
         };
+        if self.has_rollouts {
+            task.queue = false;
+            task.rollout = Box::new(rollouts::options(&mut self.dice));
+        }
         if self.server.is_some() {
+            if self.has_rollouts {
+                self.ledger.rollouts.asked(&key, &task.rollout);
+            }
             self.ledger.asked(self.requesters, &key);
             self.requests
                 .push_back((self.requesters, Request::Dispatch(task)));
         }
+    }
+
+    /// Changes a rollout as an operator does.
+    fn control(&mut self) {
+        self.requesters += 1;
+        let request = self
+            .ledger
+            .rollouts
+            .control(self.requesters, &mut self.dice);
+        self.request(request);
+    }
+
+    fn request(&mut self, request: Option<Request>) {
+        if let Some(request) = request
+            && self.server.is_some()
+        {
+            self.ledger
+                .log(format_args!("{} asks {request:?}", self.requesters));
+            self.requests.push_back((self.requesters, request));
+        }
+    }
+
+    /// Stops the server as a deployment does.
+    fn stop_server(&mut self) {
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        self.ledger
+            .log(format_args!("the server is stopped for good"));
+        self.ledger.count("server stopped for good");
+        server.stop(&mut around_server!(self), &self.store);
+        self.ledger.copy(self.spool.path().join("recent").exists());
+        self.server = Some(server);
+        self.kill_server(false);
     }
 
     /// Ends all faults.
@@ -823,7 +981,8 @@ impl World {
         if online != self.names().len() as u64 {
             return Some(format!("{online} hosts are online"));
         }
-        self.unknown_host().or_else(|| self.open_task())
+        let open = self.unknown_host().or_else(|| self.open_task());
+        open.or_else(|| self.running_rollout())
     }
 
     /// An agent without its system information in the store. Plain hosts are not checked: they send
@@ -856,12 +1015,38 @@ impl World {
                 let state = TaskState::parse(&word).expect("a state");
                 // A queued delivery waits for a host that does not return.
                 let waits = state == TaskState::Queued && !self.names().contains(&host);
+                let waits =
+                    waits || state == TaskState::Held && self.waits_for_wave(&mut store, &key);
                 if !state.has_ended() && !waits {
                     return Some(format!("{host} is {word} in {key}"));
                 }
             }
         }
         None
+    }
+
+    /// A rollout that is not paused, and has not ended.
+    fn running_rollout(&self) -> Option<String> {
+        let mut store = self.store.get();
+        let mut keys = self.stored_tasks(&mut store).into_iter();
+        keys.find_map(|key| match store.dump(&schema::task_rollout(&key)) {
+            Some(Dump::Text(text)) if text.contains(r#""state":"running""#) => {
+                Some(format!("{key} runs: {text}"))
+            }
+            _ => None,
+        })
+    }
+
+    /// Returns whether the rollout of a task is paused, or waits for a host that is gone.
+    fn waits_for_wave(&self, store: &mut crate::store::Depot, key: &TaskKey) -> bool {
+        let names = self.names();
+        let states = store.hash(&schema::task_hosts(key));
+        let is_gone = |(host, word): &(String, String)| word == "queued" && !names.contains(host);
+        let text = match store.dump(&schema::task_rollout(key)) {
+            Some(Dump::Text(text)) => text,
+            _ => String::new(),
+        };
+        text.contains(r#""state":"paused""#) || states.iter().any(is_gone)
     }
 
     /// The tasks in the store.

@@ -31,7 +31,7 @@ use crate::handlers::tasks::resume::{Holding, Resuming};
 use crate::handlers::tasks::rollout::RolloutOptions;
 use crate::handlers::tasks::scope::Scope;
 use crate::handlers::tasks::waves::{
-    Admitting, Cancelling, Planning, Waving, answer_cancel, answer_plan, check_expected,
+    Admitting, Cancelling, Planning, Waving, answer_plan, check_expected,
 };
 
 /// Work that may take more than one step.
@@ -380,7 +380,7 @@ impl Tasks {
             Job::Planning(planning) => answer_plan(cx, *planning),
             Job::Waving(waving) => self.waved(cx, &waving),
             Job::Admitting(admitting) => self.admitted(cx, hosts, *admitting),
-            Job::Cancelling(cancelling) => answer_cancel(cx, *cancelling),
+            Job::Cancelling(cancelling) => self.answer_cancel(cx, *cancelling),
             Job::Showing(showing) => {
                 let Showing {
                     requester, view, ..

@@ -178,9 +178,11 @@ impl Tasks {
         self.states.settled(now);
     }
 
-    /// Queues a rewrite of all states that the store may lack.
+    /// Queues a rewrite of all states and rollouts that the store may lack, or have from an older
+    /// write that came late.
     pub(crate) fn rewrite_states(&mut self) {
         self.states.walk();
+        self.rewrite_rollouts();
     }
 
     /// A store connection begins; the store may have lost its data.

@@ -56,6 +56,8 @@ pub(crate) enum Reading {
     Groups(Box<GroupsReading>),
     /// The nodes of the store.
     Nodes,
+    /// This answer, when the store has what it tells.
+    Confirmed(Box<Response>),
     /// Hosts of any node.
     Hosts(HostsReading),
     /// History.
@@ -68,6 +70,20 @@ pub(crate) enum Reading {
         hosts: Vec<HostId>,
     },
 }
+
+impl Reading {
+    /// Text for a requester that gets no answer, for this reason.
+    fn unanswered(&self, why: &'static str) -> &'static str {
+        match self {
+            Self::Confirmed(_) => UNSTORED,
+            _ => why,
+        }
+    }
+}
+
+/// Text of a change that is made, and that the store has not confirmed.
+const UNSTORED: &str =
+    "done, and not confirmed by the store: a restart of the server may undo it; ask again";
 
 /// A request for hosts of any node that waits for the store.
 #[derive(Clone, Debug)]
@@ -247,6 +263,18 @@ impl Tasks {
         self.reads.turn.push_back(Read { ticket, question });
     }
 
+    /// Gives an answer about a change when the store has it: what was written before a question is
+    /// there when that is answered.
+    pub(super) fn confirm(&mut self, cx: &mut Ctx<'_>, requester: u64, answer: Response) {
+        match self.can_read(cx) {
+            true => {
+                let reading = Reading::Confirmed(Box::new(answer));
+                self.read(cx, requester, reading, Question::Nodes);
+            }
+            false => cx.respond(requester, not_now(UNSTORED).into()),
+        }
+    }
+
     /// Takes the requester of a question, if it was about the history.
     pub(crate) fn take_history(&mut self, ticket: u64) -> Option<(u64, HistoryReading)> {
         let pending = self.reads.pending.get(&ticket)?;
@@ -285,8 +313,8 @@ impl Tasks {
     pub(crate) fn forget_reads(&mut self, cx: &mut Ctx<'_>) {
         self.reads.turn = VecDeque::new();
         for (_, pending) in std::mem::take(&mut self.reads.pending) {
-            let (kind, text) = not_now("the store is unavailable");
-            cx.respond(pending.requester, Response::Error { kind, text });
+            let why = pending.reading.unanswered("the store is unavailable");
+            cx.respond(pending.requester, not_now(why).into());
         }
     }
 
@@ -296,8 +324,8 @@ impl Tasks {
             let Some((_, pending)) = self.reads.pending.pop_first() else {
                 return;
             };
-            let (kind, text) = not_now("the store has not answered");
-            cx.respond(pending.requester, Response::Error { kind, text });
+            let why = pending.reading.unanswered("the store has not answered");
+            cx.respond(pending.requester, not_now(why).into());
         }
     }
 }
@@ -382,6 +410,7 @@ impl Tasks {
             (Reading::Command { cid, hosts: asked }, Found::Task(found)) => {
                 return self.show_command(cx, hosts, requester, (cid, asked), found);
             }
+            (Reading::Confirmed(answer), Found::Nodes(_)) => *answer,
             (Reading::Nodes, Found::Nodes(nodes)) => Response::Nodes(nodes),
             (Reading::Output, Found::Output(Some(bytes))) => Response::Output(bytes),
             (Reading::Output, Found::Output(None)) => unknown("no such output"),

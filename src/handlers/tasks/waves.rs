@@ -557,7 +557,7 @@ impl Tasks {
         };
         done.map_err(|why| (ErrorKind::Taken, why))?;
         let rollout = rollout_view(rollout);
-        cx.respond(requester, Response::Rollout { key, rollout });
+        self.confirm(cx, requester, Response::Rollout { key, rollout });
         Ok(())
     }
 
@@ -627,11 +627,12 @@ impl Tasks {
         }
         is_last
     }
-}
 
-/// Answers the requester of a cancelled task.
-pub(crate) fn answer_cancel(cx: &mut Ctx<'_>, cancelling: Cancelling) {
-    if let Some(requester) = cancelling.requester {
-        cx.respond(requester, Response::Cancelled(Box::new(cancelling.result)));
+    /// Answers the requester of a cancelled task.
+    pub(super) fn answer_cancel(&mut self, cx: &mut Ctx<'_>, cancelling: Cancelling) {
+        if let Some(requester) = cancelling.requester {
+            let answer = Response::Cancelled(Box::new(cancelling.result));
+            self.confirm(cx, requester, answer);
+        }
     }
 }
