@@ -127,7 +127,7 @@ impl Groups {
 }
 
 /// `1 host`, `2 hosts`.
-fn counted(hosts: u64) -> String {
+pub fn counted(hosts: u64) -> String {
     match hosts {
         1 => "1 host".to_owned(),
         many => format!("{many} hosts"),

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::api::Api;
 use super::args::HealthArgs;
+use super::groups::counted;
 use super::{Failure, print};
 
 /// The used parts of `/healthz`.
@@ -28,6 +29,7 @@ pub fn run(args: &HealthArgs) -> Result<(), Failure> {
         store,
         hosts_online,
     } = health;
-    let line = format!("{status}: store {store}, {hosts_online} hosts online");
+    let hosts = counted(hosts_online);
+    let line = format!("{status}: store {store}, {hosts} online");
     print(&format!("{}\n", crate::escape::escape(&line)))
 }

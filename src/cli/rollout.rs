@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Api, ApiError};
 use super::args::{KeyArgs, PlanArgs, RolloutArgs};
+use super::groups::counted;
 use super::pages::percent_encoded;
 use super::{Failure, print_json, print_lines, print_note, recipients};
 use crate::escape::escape;
@@ -146,7 +147,10 @@ impl Plan {
     pub fn in_words(&self) -> String {
         let (hosts, offline, waves) = (self.hosts, self.offline, self.waves.len());
         let words = if waves == 1 { "wave" } else { "waves" };
-        format!("{hosts} hosts in {waves} {words}, {offline} offline; nothing is sent")
+        format!(
+            "{} in {waves} {words}, {offline} offline; nothing is sent",
+            counted(hosts)
+        )
     }
 }
 

@@ -13,6 +13,7 @@ use crate::reactor::inherited::{Addresses, Inherited};
 use crate::server::{ServeError, Server};
 
 use super::Failure;
+use super::groups::counted;
 
 /// Longest interval between two status messages to the service manager.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
@@ -122,7 +123,7 @@ impl Notifier {
         let online = server.hosts_online();
         if *shown != Some(online) {
             *shown = Some(online);
-            self.send(&[NotifyState::Status(&format!("{online} hosts online"))]);
+            self.send(&[NotifyState::Status(&format!("{} online", counted(online)))]);
         }
     }
 }

@@ -44,7 +44,7 @@ fn every_state_is_reported_to_the_service_manager() {
     assert_eq!(manager.next(), "READY=1\n");
     assert_eq!(manager.next(), "STATUS=0 hosts online\n");
     let _host = Host::online(server.tcp, "127.0.8.1");
-    manager.until("STATUS=1 hosts online");
+    manager.until("STATUS=1 host online");
     server.signal(Signal::HUP);
     let reloading = until("RELOADING", || {
         Some(manager.next()).filter(|told| told.starts_with("RELOADING=1\nMONOTONIC_USEC="))

@@ -44,7 +44,8 @@ fn breakable(code: &str) -> String {
     }
 }
 
-/// Leaves out the requests for space that have no effect, and which `mandoc` warns of.
+/// Leaves out the requests for space that have no effect, and which `mandoc` warns of. Characters
+/// outside ASCII become escapes, since `groff` takes a page without `-K` as Latin-1.
 pub fn tidy(page: &str) -> String {
     // An empty line after a break is how `clap_mangen` writes space.
     let page = page.replace(".br\n\n", ".br\n.sp\n");
@@ -62,12 +63,21 @@ pub fn tidy(page: &str) -> String {
             _ => false,
         };
         if !is_idle {
-            tidied += line;
+            push_ascii(&mut tidied, line);
             tidied.push('\n');
             before = request(line);
         }
     }
     tidied
+}
+
+fn push_ascii(page: &mut String, line: &str) {
+    for char in line.chars() {
+        match char.is_ascii() {
+            true => page.push(char),
+            false => page.push_str(&format!("\\[u{:04X}]", u32::from(char))),
+        }
+    }
 }
 
 /// First word of a line.

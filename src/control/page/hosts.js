@@ -96,7 +96,7 @@ export function hosts({ root, query, on, set, signal }) {
   // Rows have fixed places, so a scrolled row changes the layout of no other. Such a table needs its roles by name.
   const body = h('tbody', { role: 'rowgroup' });
   const grid = h('table', { role: 'table', 'aria-label': 'Hosts' }, h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, heads)), body);
-  const box = h('div', { class: 'card grid', tabindex: 0, role: 'group', 'aria-label': 'Hosts: the arrow keys move, Enter opens' }, grid);
+  const box = h('div', { class: 'card grid', tabindex: 0, 'data-arrows': '', role: 'group', 'aria-label': 'Hosts: the arrow keys move, Enter opens' }, grid);
   const none = h('div', { class: 'card' });
   none.hidden = true;
   show(root, null, h('div', { class: 'head' }, h('h1', null, 'Hosts'), act), h('div', { class: 'tools' }, field.element, h('label', null, h('span', { class: 'label' }, 'State'), select)), field.said, box, none);
@@ -219,7 +219,7 @@ export function hosts({ root, query, on, set, signal }) {
     if (event.target === box && event.key in steps) { event.preventDefault(); move(steps[event.key]); }
     else if (event.target === box && event.key === 'Enter' && order.length) location.hash = to(['host', live.fleet.id[order[cursor]]]);
   });
-  field.input.addEventListener('keydown', (event) => { if (event.key === 'ArrowDown' && !field.input.value) { event.preventDefault(); box.focus(); } });
+  field.input.addEventListener('keydown', (event) => { if (event.key === 'ArrowDown' && field.input.value === target) { event.preventDefault(); box.focus(); } });
   box.addEventListener('scroll', draw, { passive: true });
   box.addEventListener('focus', draw);
   box.addEventListener('blur', draw);

@@ -36,7 +36,7 @@ export function map({ root, query, on, set, signal }) {
   colouring.addEventListener('change', () => { colour = colouring.value; remember(); legend(); paint(); });
 
   const ring = h('div', { class: 'ring' });
-  const canvas = h('div', { class: 'cells', tabindex: 0, role: 'img' }, ring);
+  const canvas = h('div', { class: 'cells', tabindex: 0, 'data-arrows': '', role: 'img' }, ring);
   ring.hidden = true;
   const hint = h('p', { class: 'said', role: 'status' });
   const key_ = h('ul', { class: 'legend', 'aria-label': 'Legend' });

@@ -91,7 +91,7 @@ export function task({ root, rest, on, signal }) {
       summary = (await ask('v1/tasks?limit=1000', { signal })).tasks.find((task) => task.key === key)?.hosts;
     } catch (error) {
       if (signal.aborted || error.status === 0 || error.status === 401) return;
-      return show(body, `no ${error.message}`, h('div', { class: 'card' }, h('h2', null, error.status === 404 ? 'No such task' : 'The task cannot be shown'), h('p', { class: 'muted' }, error.message), h('a', { href: to(['tasks']) }, 'All tasks')));
+      return show(body, `no ${error.message}`, h('div', { class: 'card' }, h('h2', null, error.status === 404 ? 'No such task' : 'The task cannot be shown'), error.status === 404 ? h('p', { class: 'muted' }, 'It was never sent, or it ended too long ago.') : h('p', { class: 'muted' }, error.message), h('a', { href: to(['tasks']) }, 'All tasks')));
     }
     if (signal.aborted) return;
     if (!summary) { summary = {}; for (const { state } of Object.values(hosts)) summary[state] = (summary[state] ?? 0) + 1; }

@@ -38,7 +38,7 @@ fn each_subcommand_has_a_page_and_no_page_has_warnings() {
             warnings("mandoc", &["-T", "lint", "-W", "warning"], &page),
             ""
         );
-        let groff = ["-man", "-Kutf8", "-Tutf8", "-ww", "-z"];
+        let groff = ["-man", "-Tutf8", "-ww", "-z"];
         assert_eq!(warnings("groff", &groff, &page), "", "{name}");
     }
     let why = std::fs::read_to_string(dir.path().join("anthill-why.1")).unwrap();

@@ -28,7 +28,6 @@ pub struct Browser {
 /// A key of the keyboard, as WebDriver names it.
 pub const ENTER: &str = "\u{e007}";
 pub const ESCAPE: &str = "\u{e00c}";
-pub const TAB: &str = "\u{e004}";
 pub const DOWN: &str = "\u{e015}";
 
 impl Browser {
