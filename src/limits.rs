@@ -495,6 +495,10 @@ pub const FLEET_HOSTS_MAX: usize = 100_000;
 pub const FLEET_BYTES_MAX: usize = 4_000_000;
 /// Levels of groups of `/v1/fleet`.
 pub const FLEET_LEVELS_MAX: usize = 2;
+/// Bytes of a body of HTTP from which on it is compressed for a distant peer that accepts it.
+pub const HTTP_GZIP_BYTES_MIN: usize = 16_384;
+/// Bytes of a body that are compressed in one step: about 0.4 ms.
+pub const HTTP_GZIP_BYTES_PER_STEP_MAX: usize = 65_536;
 /// Hosts written into a response in one step. A longer response continues in later turns.
 pub const HOSTS_SHOWN_PER_STEP_MAX: usize = 1_024;
 /// Seconds for which a requester waits for the store's outcome of a dispatch.

@@ -23,7 +23,8 @@ use super::args::HostsArgs;
 use super::order::Rank;
 use super::pages::percent_encoded;
 use super::{
-    Failure, color, pages, print_json, print_lines, print_note, recipients, table, terminal, watch,
+    Failure, color, nodes, pages, print_json, print_lines, print_note, recipients, table, terminal,
+    watch,
 };
 
 /// Shows the hosts, once or until interrupted.
@@ -47,7 +48,11 @@ pub fn run(args: &HostsArgs) -> Result<(), Failure> {
         Some(node) => {
             let target = target.as_ref().map(Target::as_str);
             let found = Fleet::try_fetch(&api, filter, Some(node), target);
-            found.map_err(ApiError::of_target)?
+            let found = found.map_err(ApiError::of_target)?;
+            if found.hosts.is_empty() {
+                nodes::check(&api, node)?;
+            }
+            found
         }
     };
     if args.json {

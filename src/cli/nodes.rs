@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::api::Api;
 use super::args::NodesArgs;
-use super::{Failure, print_json, print_lines, table, terminal};
+use super::{Failure, did_you_mean, print_json, print_lines, table, terminal};
 use crate::escape;
 
 /// Shows the nodes.
@@ -23,6 +23,27 @@ pub fn run(args: &NodesArgs) -> Result<(), Failure> {
     }
     let nodes: Nodes = serde_json::from_str(raw.get()).map_err(|error| api.foreign(error))?;
     print_lines(&nodes.lines(SystemTime::now(), terminal::width()))
+}
+
+/// Checks the name of a node, where the server knows its nodes at present.
+///
+/// # Errors
+/// No node has that name, status 2.
+pub fn check(api: &Api, name: &str) -> Result<(), Failure> {
+    let Ok(Nodes { nodes }) = api.get::<Nodes>("/v1/nodes") else {
+        return Ok(());
+    };
+    let names = || nodes.iter().map(|node| node.name.as_str());
+    if name == "self" || names().any(|known| known == name) {
+        return Ok(());
+    }
+    let known: Vec<Cow<'_, str>> = names().map(escape::escape).collect();
+    Err(Failure::usage(format!(
+        "--node is '{}'{}: it may be {}",
+        escape::escape(name),
+        did_you_mean(name, names()),
+        known.join(", ")
+    )))
 }
 
 #[derive(Deserialize)]

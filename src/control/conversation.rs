@@ -33,6 +33,8 @@ pub struct Conversation {
     sending: Option<Sending>,
     /// The rest of the current request, once its head has been admitted.
     body: Option<Body>,
+    /// The peer of the last request takes a compressed body.
+    accepts_gzip: bool,
     /// Sender of the last admitted request.
     caller: Caller,
     /// Record of the request, if it changes something.
@@ -82,6 +84,12 @@ impl Conversation {
         &self.caller
     }
 
+    /// The peer of the last request takes a compressed body.
+    #[must_use]
+    pub fn accepts_gzip(&self) -> bool {
+        self.accepts_gzip
+    }
+
     /// Takes bytes that were read.
     pub fn take(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
@@ -110,6 +118,7 @@ impl Conversation {
             head_only: head.is_head(),
             close: head.close || self.is_last,
         };
+        self.accepts_gzip = head.accepts_gzip;
         let draft = &mut self.draft;
         *draft = Draft::of(&head);
         let admitted = guard.judge(&head).and_then(|caller| {

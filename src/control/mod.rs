@@ -15,6 +15,7 @@ pub mod body;
 pub mod conversation;
 pub mod events;
 pub mod guard;
+pub mod gzip;
 pub mod json;
 pub(crate) mod page;
 pub mod request;

@@ -43,6 +43,8 @@ pub struct Head<'a> {
     pub close: bool,
     /// The peer waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// `Accept-Encoding` names gzip.
+    pub accepts_gzip: bool,
 }
 
 impl Head<'_> {
@@ -112,6 +114,7 @@ fn read<'a>(request: &httparse::Request<'_, 'a>) -> Result<Head<'a>, HttpRespons
         body_len: 0,
         close: minor == 0,
         expects_continue: false,
+        accepts_gzip: false,
     };
     let mut framing = Framing::default();
     for line in request.headers.iter() {
@@ -123,6 +126,15 @@ fn read<'a>(request: &httparse::Request<'_, 'a>) -> Result<Head<'a>, HttpRespons
     head.host = target.authority.or(head.host);
     head.body_len = framing.body_len()?;
     Ok(head)
+}
+
+/// Returns whether an item of `Accept-Encoding` admits gzip: a weight of 0 excludes it.
+fn is_gzip(item: &str) -> bool {
+    let mut parts = item.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let weight = parts.find_map(|part| part.strip_prefix("q="));
+    name.eq_ignore_ascii_case("gzip")
+        && weight.is_none_or(|q| q.bytes().any(|b| matches!(b, b'1'..=b'9')))
 }
 
 fn read_line<'a>(
@@ -138,6 +150,7 @@ fn read_line<'a>(
         "authorization" => once(&mut head.authorization, line)?,
         "content-type" => once(&mut head.content_type, line)?,
         "if-none-match" => once(&mut head.if_none_match, line)?,
+        "accept-encoding" => head.accepts_gzip |= text()?.split(',').any(is_gzip),
         "transfer-encoding" => framing.coding = Some(text()?),
         "content-length" => framing.take_length(text()?)?,
         "sec-fetch-site" => head.cross_site |= text()?.eq_ignore_ascii_case("cross-site"),
@@ -513,6 +526,22 @@ mod tests {
     }
 
     #[test]
+    fn gzip_is_accepted_by_name_and_weight() {
+        for (value, accepted) in [
+            ("gzip", true),
+            ("deflate, GZIP;q=0.5, br", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000", false),
+            ("br", false),
+            ("x-gzip-not", false),
+        ] {
+            let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: {value}\r\n\r\n");
+            let (head, _) = parse(bytes.as_bytes()).unwrap().unwrap();
+            assert_eq!(head.accepts_gzip, accepted, "{value}");
+        }
+    }
+
+    #[test]
     fn a_head_is_read_whole() {
         let head = head(
             "POST /v1/x?a=b HTTP/1.1\r\nHOST: h:1 \r\nOrigin:http://h\r\nauthorization: Bearer t\r\n\
@@ -533,6 +562,7 @@ mod tests {
             body_len: 7,
             close: true,
             expects_continue: true,
+            accepts_gzip: false,
         };
         assert_eq!(head, expected);
     }

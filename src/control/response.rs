@@ -50,6 +50,8 @@ pub enum Note {
     Authenticate,
     /// The same, where the request had a wrong token.
     WrongToken,
+    /// `Content-Encoding`: the body is compressed.
+    Gzip,
     /// Lines of a file of the page: its tag, how long it may be kept, and the policy.
     Page {
         /// The value of `ETag`.
@@ -168,6 +170,9 @@ impl HttpResponse {
             }
             Note::Authenticate | Note::WrongToken => {
                 out.extend_from_slice(b"WWW-Authenticate: Bearer\r\n")
+            }
+            Note::Gzip => {
+                out.extend_from_slice(b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n");
             }
             Note::Page { tag, .. } => {
                 let lines = format!(

@@ -195,6 +195,13 @@ fn every_node_lists_the_hosts_of_all() {
     assert_eq!(shown(&["--node", "n1"]), 200);
     assert_eq!(shown(&["--online"]), 210);
     let ended = super::support::server::run(home, &["hosts", "--online", "--api", &api]);
+    let unknown = super::support::server::run(home, &["hosts", "--node", "n9", "--api", &api]);
+    assert_eq!(unknown.status, Some(2));
+    assert!(
+        unknown.stderr.contains("'n9'") && unknown.stderr.contains("n1, n2"),
+        "{}",
+        unknown.stderr
+    );
     let header = ended.stdout.lines().next().unwrap_or_default();
     assert!(
         header.starts_with("ID") && header.contains("NODE"),

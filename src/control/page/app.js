@@ -144,7 +144,7 @@ document.addEventListener('keydown', (event) => {
     event.preventDefault();
     const search = main.querySelector('input[type=search]');
     if (search) { search.focus(); search.select(); } else location.hash = to(['hosts'], { focus: 'search' });
-  } else if (event.key.startsWith('Arrow') && event.target === document.body) {
+  } else if (event.key.startsWith('Arrow') && [document.body, main].includes(event.target)) {
     // The list or the map takes the arrows.
     const moved = main.querySelector('[data-arrows]');
     if (moved?.checkVisibility()) { event.preventDefault(); moved.focus(); }

@@ -24,6 +24,7 @@ use mio::Token;
 
 use crate::control::audit::Audited;
 use crate::control::conversation::CONTINUE;
+use crate::control::gzip::Compressing;
 use crate::control::response::{Note, Reply, ResponseBuilder};
 use crate::control::{
     Caller, Conversation, HttpContext, HttpResponse, HttpRules, RequestGuard, Step, events,
@@ -31,9 +32,9 @@ use crate::control::{
 use crate::handlers::request::Response;
 use crate::limits::{
     HOSTS_SHOWN_PER_STEP_MAX, HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX,
-    HTTP_FOLLOWER_COMMENT_S, HTTP_FOLLOWER_FLUSH_BYTES, HTTP_FRESH_MS, HTTP_LINGER_S_MAX,
-    HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX, HTTP_STALLED_S, HTTP_TOKEN_DELAY_MS,
-    READ_BYTES_PER_TURN_MAX,
+    HTTP_FOLLOWER_COMMENT_S, HTTP_FOLLOWER_FLUSH_BYTES, HTTP_FRESH_MS,
+    HTTP_GZIP_BYTES_PER_STEP_MAX, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX,
+    HTTP_STALLED_S, HTTP_TOKEN_DELAY_MS, READ_BYTES_PER_TURN_MAX,
 };
 use crate::time::{Instant, Span};
 
@@ -53,6 +54,8 @@ pub(super) struct Connection {
     phase: Phase,
     /// The response to the core's answer, until it is complete.
     response: Option<ResponseBuilder>,
+    /// The complete response, while it is compressed.
+    compressing: Option<Compressing>,
     /// The peer has ended its side.
     peer_ended: bool,
     /// The request under way is a long read, which has no use without its peer.
@@ -163,6 +166,7 @@ impl Connection {
             sent: 0,
             phase: Phase::Receiving,
             response: None,
+            compressing: None,
             peer_ended: false,
             is_long_read: false,
             hurried: false,
@@ -412,11 +416,26 @@ impl Connection {
                 // A peer that only ends its sending side gets short answers. A long read ends.
                 let ends = self.peer_ended && self.is_long_read;
                 let unless_ended = |progress| if ends { Progress::Gone } else { progress };
-                let Some(builder) = &mut self.response else {
-                    return Ok(unless_ended(Progress::Blocked));
+                let response = match (&mut self.compressing, &mut self.response) {
+                    (Some(compressing), _) => compressing.step(HTTP_GZIP_BYTES_PER_STEP_MAX),
+                    (None, Some(builder)) => builder.step(HOSTS_SHOWN_PER_STEP_MAX),
+                    (None, None) => return Ok(unless_ended(Progress::Blocked)),
                 };
-                let Some(response) = builder.step(HOSTS_SHOWN_PER_STEP_MAX) else {
+                let Some(response) = response else {
                     return Ok(unless_ended(Progress::Again));
+                };
+                let compressed = self.compressing.take().is_some();
+                // Within a machine, sending is cheaper than compressing.
+                let wanted = self.conversation.accepts_gzip() && !self.peer.is_loopback();
+                let response = match wanted && !compressed {
+                    true => match Compressing::begin(response) {
+                        Ok(compressing) => {
+                            self.compressing = Some(compressing);
+                            return Ok(unless_ended(Progress::Again));
+                        }
+                        Err(response) => response,
+                    },
+                    false => response,
                 };
                 self.response = None;
                 self.respond(response, now, driven);
