@@ -559,6 +559,8 @@ pub const EVENTS_WAITING_MAX: usize = 4_096;
 /// Log lines waiting for the log thread. Further ones are dropped and counted, and a line gives
 /// their number.
 pub const LOG_LINES_WAITING_MAX: usize = 8_192;
+/// The same in an agent, which writes few lines: the places take 100 bytes each.
+pub const AGENT_LOG_LINES_WAITING_MAX: usize = 128;
 
 /// Entries to which the event stream is trimmed, approximately.
 pub const STREAM_ENTRIES_MAX: usize = 100_000;

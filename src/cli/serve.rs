@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, ConfigError, Overrides};
-use crate::limits::READY_WAIT_MS_MAX;
+use crate::limits::{LOG_LINES_WAITING_MAX, READY_WAIT_MS_MAX};
 use crate::logging::{self, Logging};
 use crate::reactor::inherited::Addresses;
 use crate::reactor::{memory, scheduling};
@@ -40,7 +40,8 @@ pub fn run(args: &ServeArgs, caught: Option<Caught>) -> Result<(), Failure> {
     memory::bring_in_code();
     let source = Source::of(args);
     let config = source.load().map_err(Failure::usage)?;
-    let logging = Arc::new(logging::start(&config.log).map_err(Failure::usage)?);
+    let logging =
+        Arc::new(logging::start(&config.log, LOG_LINES_WAITING_MAX).map_err(Failure::usage)?);
     let ended = serve(source, config, &watch, &logging);
     if ended.is_ok() {
         log::info!(target: LOG, "stopped");

@@ -31,7 +31,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use log::LevelFilter;
 
 use crate::config::{Format, Log};
-use crate::limits::{LOG_FLUSH_S_MAX, LOG_LINES_WAITING_MAX, LOG_NICENESS};
+use crate::limits::{LOG_FLUSH_S_MAX, LOG_NICENESS};
 use limit::{Beginning, Limiter};
 use line::Line;
 use writer::Writer;
@@ -56,14 +56,15 @@ pub struct Logging {
     ended: Receiver<()>,
 }
 
-/// Starts the log thread and installs it as the log of this process.
+/// Starts the log thread and installs it as the log of this process. At most `waiting` lines wait
+/// for the thread; their places are allocated at once.
 ///
 /// A file that cannot be written is not an error: stderr reports it, and the log retries.
 ///
 /// # Errors
 /// No thread, or the process has a log already.
-pub fn start(config: &Log) -> Result<Logging, LogError> {
-    let (logging, sink) = spawn(config, LOG_LINES_WAITING_MAX, Box::new(io::stderr()))?;
+pub fn start(config: &Log, waiting: usize) -> Result<Logging, LogError> {
+    let (logging, sink) = spawn(config, waiting, Box::new(io::stderr()))?;
     let (_, logger) = dispatch(sink).into_log();
     log::set_boxed_logger(logger)?;
     log::set_max_level(config.level);

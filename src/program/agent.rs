@@ -14,7 +14,10 @@ use crate::escape::escape;
 use crate::files::{Guard, read_text};
 use crate::ids::HostId;
 use crate::keys::Key;
-use crate::limits::{AGENT_ALLOW_BYTES_MAX, AGENT_STOP_MS_MAX, LABEL_BYTES_KEYED_MAX, LABELS_MAX};
+use crate::limits::{
+    AGENT_ALLOW_BYTES_MAX, AGENT_LOG_LINES_WAITING_MAX, AGENT_STOP_MS_MAX, LABEL_BYTES_KEYED_MAX,
+    LABELS_MAX,
+};
 use crate::logging;
 use crate::time::Span;
 
@@ -39,7 +42,8 @@ pub fn run(args: &AgentArgs, caught: Option<Caught>) -> Result<(), Failure> {
     // A blocked start must end in time, too.
     watch.on_stop(end_in_time);
     let setup = setup(args)?;
-    let _logging = logging::start(&Config::default().log).map_err(Failure::usage)?;
+    let _logging = logging::start(&Config::default().log, AGENT_LOG_LINES_WAITING_MAX)
+        .map_err(Failure::usage)?;
     let (server, path) = (&setup.server, setup.state.display());
     log::info!(
         target: "agent", server = server.as_str(), path:% = path;
