@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use super::support::http::patch;
 use super::support::server::run;
 use super::support::words::{phase, rcc, result};
 use super::support::{Home, Host, Inbox, Redis, Server, until, until_so};
@@ -138,7 +139,104 @@ fn every_feature_works_for_the_documented_user() {
     server.until_task("AC1", "127.0.91.1", "done");
     server.stop();
 
-    let log: Vec<redis::Value> = redis.say(&["ACL", "LOG"]);
+    let log = refused(&redis);
+    assert!(log.is_empty(), "{log:?}");
+}
+
+/// Commands that Redis has refused a user, with their users.
+fn refused(redis: &Redis) -> Vec<redis::Value> {
+    redis.say(&["ACL", "LOG"])
+}
+
+#[test]
+fn a_fleet_of_nodes_works_for_the_documented_user() {
+    let (redis, home) = documented();
+    let url = redis
+        .url()
+        .replace("redis://", "redis://anthill:CHANGE-ME@");
+    let mut homes = [home, Home::at(&url)];
+    for (number, home) in homes.iter_mut().enumerate() {
+        home.set("server.name", format!("n{}", number + 1))
+            .set("heartbeat.timeout_s", 30)
+            .set_section(
+                "labels",
+                json!([{"match": "web-*", "set": {"role": "web"}}]),
+            );
+    }
+    let servers: Vec<Server> = homes.iter().map(Home::start).collect();
+    servers.iter().for_each(|server| server.until_ready(true));
+    let near = Host::named(servers[0].tcp, "127.0.93.1", "web-1");
+    let mut far = pushed(&servers[1], "127.0.93.2", "web-2");
+    until_so("both nodes show both hosts", || {
+        servers.iter().all(|server| {
+            let page = server.json("/v1/hosts");
+            page["hosts"].as_array().map(Vec::len) == Some(2)
+        })
+    });
+    let said = patch(servers[0].http, "/v1/hosts/web-1/labels", r#"{"dc":"fra"}"#);
+    assert_eq!(said.status, 200, "{}", said.body);
+
+    // A task for a host of the other node, and its cancellation here.
+    let task =
+        json!({"key": "AC1", "commands": {"a": 1}, "hosts": ["web-2", "off"], "queue": true});
+    servers[0].dispatch(&task);
+    assert_eq!(far.reply()["taskId"], "AC1");
+    far.ask(rcc(1, "AC1").as_bytes());
+    servers[0].until_task("AC1", "web-2", "answered");
+    far.say(result("AC1", "a", 0, b"out").as_bytes());
+    far.send(b"out");
+    assert_eq!(far.reply()["ACK"], "keepGotIt");
+    far.ask(phase(3, "AC1", "null", r#"["a"]"#, "[]").as_bytes());
+    servers[0].until_task("AC1", "web-2", "done");
+    let (status, said) = servers[0].post("/v1/tasks/AC1/cancel", &json!({}));
+    assert_eq!(status, 200, "{said}");
+    servers[0].until_task("AC1", "off", "cancelled");
+
+    // A rollout, planned, paused, resumed and cancelled.
+    let waves = json!({"key": "AC2", "commands": {"a": 1}, "target": "web-1", "batch": 1});
+    assert_eq!(servers[0].post("/v1/plan", &waves).0, 200);
+    assert_eq!(servers[0].post("/v1/tasks", &waves).0, 201);
+    for step in ["pause", "resume", "cancel"] {
+        let (status, said) = servers[0].post(&format!("/v1/tasks/AC2/{step}"), &json!({}));
+        assert_eq!(status, 200, "{step}: {said}");
+    }
+
+    for path in [
+        "/v1/nodes",
+        "/v1/hosts?node=n2",
+        "/v1/hosts?target=role=web",
+        "/v1/hosts/web-2",
+        "/v1/hosts/web-1/history",
+        "/v1/history",
+        "/v1/history/hosts?at=1",
+        "/v1/summary",
+        "/v1/fleet",
+        "/v1/tasks",
+        "/v1/tasks/AC1/groups",
+        "/v1/tasks/AC2",
+        "/v1/events/recent",
+    ] {
+        for server in &servers {
+            let (status, body) = server.get(path);
+            assert_eq!(status, 200, "{path}: {body}");
+        }
+    }
+
+    // The end of a node, and of a host that is forgotten.
+    drop((near, far));
+    let api = format!("http://{}", servers[0].http);
+    until_so("it is forgotten", || {
+        run(homes[0].path(), &["forget", "web-1", "--api", &api]).status == Some(0)
+    });
+    let mut servers = servers.into_iter();
+    let first = servers.next().expect("a node");
+    servers.next().expect("another").kill();
+    until_so("the other node is gone", || {
+        let nodes = first.json("/v1/nodes");
+        nodes["nodes"][1]["state"] != "up"
+    });
+    first.stop();
+    let log = refused(&redis);
     assert!(log.is_empty(), "{log:?}");
 }
 
