@@ -20,6 +20,7 @@ use crate::handlers::directory::Directory;
 use crate::handlers::effect::EventKind;
 use crate::handlers::request::{ErrorKind, NewTask, Response, Within};
 use crate::handlers::tasks::Tasks;
+use crate::handlers::tasks::delivery::Cause;
 use crate::handlers::tasks::jobs::{Job, Named, Purpose, Whom};
 use crate::handlers::tasks::rollout::{OfflineRule, Rollout, RolloutOptions};
 use crate::handlers::tasks::table::{Draft, Room, Task, sort_book};
@@ -443,9 +444,13 @@ impl Tasks {
             TaskState::Sent => self.queue_delivery(slot),
             TaskState::Queued => {
                 // It may have come while the task was being stored.
-                let host = self.table.names_of(slot).map(|names| names.0.clone());
-                if let Some(host) = host.filter(|host| hosts.is_online(host)) {
-                    self.send_queued(cx, &host);
+                let host = self.table.names_of(slot).map(|names| names.0);
+                let is_online = host.is_some_and(|host| hosts.is_online(host));
+                if is_online && self.turn_delivery(cx, slot, TaskState::Sent, Cause::Ourselves) {
+                    // An earlier process may have sent it, and died before the store had `sent`.
+                    if begin == Begin::First || !self.waits_for_host(cx, slot, recipient) {
+                        self.queue_delivery(slot);
+                    }
                 }
             }
             TaskState::Answered | TaskState::Working => {

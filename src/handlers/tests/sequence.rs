@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::limits::REST_S;
 
 const S: u64 = 1_000;
 /// Sleep of an old client after every command.
@@ -389,4 +390,22 @@ fn after_a_restart_a_busy_host_gets_no_copy() {
     beats(&mut world, busy, 9, 5 * S);
     assert_eq!(world.state("AC1", "10.0.0.1"), "lost");
     assert!(!world.sent().is_empty(), "the tries begin anew");
+}
+
+#[test]
+fn after_a_restart_a_queued_task_waits_for_a_rest() {
+    let mut world = World::new();
+    let mut task = world.task("AC1", &["10.0.0.1"]);
+    task.queue = true;
+    let _ = world.ask(request::Request::Dispatch(task));
+    let mut world = World::starting(world.store);
+    // The last process may have sent it without a trace: the host comes while its store is away.
+    let host = world.plain("10.0.0.1");
+    world.report(host, "AC9", Phase::Ended, &[]);
+    let over = world.ms;
+    world.come_up(true);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "sent");
+    world.pass(20 * S);
+    let first = world.sent()[0].0 - over;
+    assert!(first >= 1_000 * REST_S, "{first}");
 }
