@@ -26,7 +26,10 @@ use crate::handlers::tasks::scope::Scope;
 use crate::handlers::tasks::table::Task;
 use crate::ids::TaskKey;
 use crate::store::op::{Op, RolloutText, TaskState};
-use crate::time::Instant;
+use crate::time::{Instant, Span};
+
+/// Interval of the looks at a rollout while the store is unavailable.
+const LOOK_AGAIN: Span = Span::from_secs(1);
 
 /// Rollouts that are to be looked at, and to be written. Tasks are named by their numbers.
 #[derive(Debug, Default)]
@@ -288,6 +291,11 @@ impl Tasks {
             return;
         };
         self.rollouts.set_due(number, None);
+        if !cx.is_store_up() {
+            // A wave that the store does not know would go out once more after a restart.
+            self.rollouts.set_due(number, Some(cx.at.now + LOOK_AGAIN));
+            return;
+        }
         let Some(slot) = self.table.slot_of(number) else {
             return;
         };
