@@ -222,6 +222,9 @@ pub const NEW_IDS_TOLD_PER_S: u64 = 1;
 /// Hosts of one network (an IPv4 address or an IPv6 /64) per minute that leave before a timeout and
 /// have events of their own. Further ones are counted in the event `new-ids`.
 pub const BRIEF_TOLD_MAX: u32 = 256;
+/// Such hosts of all networks per minute. Beyond, only networks of which none has left so have
+/// events of their own.
+pub const BRIEF_TOLD_ALL_MAX: u32 = 1_024;
 /// Offline hosts in the table that have never stayed online for a timeout. For a further one the
 /// oldest is removed, here and in the store.
 pub const BRIEF_HOSTS_MAX: usize = 16_384;

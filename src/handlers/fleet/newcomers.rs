@@ -11,7 +11,8 @@ use std::net::IpAddr;
 
 use crate::ids::{HostRef, network_of};
 use crate::limits::{
-    BRIEF_TOLD_MAX, NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX, NEW_IDS_TOLD_PER_S, NEW_NETWORKS_MAX,
+    BRIEF_TOLD_ALL_MAX, BRIEF_TOLD_MAX, NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX,
+    NEW_IDS_TOLD_PER_S, NEW_NETWORKS_MAX,
 };
 use crate::time::{Instant, Span, UnixMs};
 
@@ -30,6 +31,8 @@ struct Count {
 #[derive(Debug)]
 pub struct Newcomers {
     networks: HashMap<u128, Count>,
+    /// Minute, and hosts of all networks that left in it after less than a timeout.
+    brief_all: (u64, u32),
     /// Single events left, and the time of the last refill.
     budget: u64,
     refilled: Instant,
@@ -44,6 +47,7 @@ impl Default for Newcomers {
     fn default() -> Self {
         Self {
             networks: HashMap::new(),
+            brief_all: (0, 0),
             budget: NEW_IDS_TOLD_MAX,
             refilled: Instant::ZERO,
             untold: 0,
@@ -91,6 +95,11 @@ impl Newcomers {
 
     /// Counts a host from `ip` that left after less than a timeout.
     pub fn left_early(&mut self, ip: IpAddr, now: Instant) {
+        let minute = now.as_nanos() / MINUTE.as_nanos();
+        if self.brief_all.0 != minute {
+            self.brief_all = (minute, 0);
+        }
+        self.brief_all.1 = self.brief_all.1.saturating_add(1);
         if let Some(count) = self.count_of(ip, now) {
             count.brief = count.brief.saturating_add(1);
         }
@@ -100,8 +109,10 @@ impl Newcomers {
     /// Otherwise the summary counts it.
     pub fn may_tell(&mut self, ip: IpAddr, now: Instant) -> bool {
         let minute = now.as_nanos() / MINUTE.as_nanos();
+        let are_many = self.brief_all.0 == minute && self.brief_all.1 >= BRIEF_TOLD_ALL_MAX;
+        let brief_max = if are_many { 1 } else { BRIEF_TOLD_MAX };
         let count = self.networks.get(&network_of(ip));
-        if count.is_some_and(|count| count.minute == minute && count.brief >= BRIEF_TOLD_MAX) {
+        if count.is_some_and(|count| count.minute == minute && count.brief >= brief_max) {
             self.untold += 1;
             return false;
         }

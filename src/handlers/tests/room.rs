@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::limits::{
-    BRIEF_HOSTS_MAX, BRIEF_TOLD_MAX, NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX,
+    BRIEF_HOSTS_MAX, BRIEF_TOLD_ALL_MAX, BRIEF_TOLD_MAX, NEW_IDS_PER_NETWORK_MAX, NEW_IDS_TOLD_MAX,
     STRAY_HOST_BYTES_MAX, STRAY_HOST_TOLD_MAX,
 };
 
@@ -219,6 +219,23 @@ fn events_of_short_stays_of_one_address_are_summed_up() {
     assert_eq!(told, 2 * BRIEF_TOLD_MAX);
     assert!(world.told.contains(&"online honest".to_owned()));
     let sum = format!("new-ids {}", 8_000 - BRIEF_TOLD_MAX);
+    assert!(world.told.contains(&sum), "{:?}", world.told.last());
+}
+
+#[test]
+fn events_of_short_stays_of_many_addresses_are_summed_up() {
+    let mut world = world_of(1 << 20);
+    for number in 0..8_000 {
+        let ip = format!("10.0.0.{}", number % 200);
+        world.flicker(&ip, &format!("stranger-{number}"));
+    }
+    world.named("10.0.1.1:4000", "honest");
+    world.jump(60_000);
+    let single = |told: &&String| told.contains("stranger");
+    let told = world.told.iter().filter(single).count() as u32;
+    assert_eq!(told, 2 * BRIEF_TOLD_ALL_MAX);
+    assert!(world.told.contains(&"online honest".to_owned()));
+    let sum = format!("new-ids {}", 8_000 - BRIEF_TOLD_ALL_MAX);
     assert!(world.told.contains(&sum), "{:?}", world.told.last());
 }
 
