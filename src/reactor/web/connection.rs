@@ -31,10 +31,10 @@ use crate::control::{
 };
 use crate::handlers::request::Response;
 use crate::limits::{
-    HOSTS_SHOWN_PER_STEP_MAX, HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_FOLLOWER_BYTES_MAX,
-    HTTP_FOLLOWER_COMMENT_S, HTTP_FOLLOWER_FLUSH_BYTES, HTTP_FRESH_MS,
+    HOSTS_SHOWN_PER_STEP_MAX, HTTP_ANSWER_S_MAX, HTTP_ASK_S_MAX, HTTP_BODY_STEP_BYTES,
+    HTTP_FOLLOWER_BYTES_MAX, HTTP_FOLLOWER_COMMENT_S, HTTP_FOLLOWER_FLUSH_BYTES, HTTP_FRESH_MS,
     HTTP_GZIP_BYTES_PER_STEP_MAX, HTTP_LINGER_S_MAX, HTTP_PROGRESS_BYTES, HTTP_REQUEST_S_MAX,
-    HTTP_STALLED_S, HTTP_TOKEN_DELAY_MS, READ_BYTES_PER_TURN_MAX,
+    HTTP_STALLED_S, HTTP_TOKEN_DELAY_MS,
 };
 use crate::time::{Instant, Span};
 
@@ -393,7 +393,7 @@ impl Connection {
         driven: &mut Driven,
     ) -> io::Result<Progress> {
         let now = context.at.now;
-        let mut budget = READ_BYTES_PER_TURN_MAX;
+        let mut budget = HTTP_BODY_STEP_BYTES;
         loop {
             if let Phase::Sending(then) = self.phase {
                 if !self.flush(now)? {
