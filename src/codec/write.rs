@@ -179,7 +179,7 @@ fn inventory(message: &Inventory<'_>, object: &mut Object<'_>) {
         } else if mac.take_if(|mac| *mac == value).is_some() {
             info.text("MACAddress", value);
         } else {
-            info.text(format_args!("value{number}"), value);
+            info.text(&format!("value{number}"), value);
         }
     }
     info.texts("localAddrsIPV4", &message.addresses);
@@ -236,15 +236,19 @@ impl<'o> Object<'o> {
         object
     }
 
-    /// A member's name: a constant that needs no escape.
-    fn name(&mut self, name: impl std::fmt::Display) {
-        if !std::mem::replace(&mut self.is_empty, false) {
-            self.out.push(b',');
-        }
-        write!(self.out, "\"{name}\":").expect("a Vec takes all that is written to it");
+    /// A member's name, which needs no escape.
+    fn name(&mut self, name: &str) {
+        let before: &[u8] = match std::mem::replace(&mut self.is_empty, false) {
+            true => b"\"",
+            false => b",\"",
+        };
+        self.out.reserve(before.len() + name.len() + 2);
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
     }
 
-    fn text(&mut self, name: impl std::fmt::Display, text: &str) {
+    fn text(&mut self, name: &str, text: &str) {
         self.name(name);
         quoted(text, self.out);
     }
@@ -291,7 +295,8 @@ impl<'o> Object<'o> {
 
     fn seq(&mut self, seq: Option<u64>) {
         if let Some(seq) = seq {
-            self.plain("seq", seq);
+            self.name("seq");
+            json(&seq, self.out);
         }
     }
 
@@ -300,8 +305,21 @@ impl<'o> Object<'o> {
     }
 }
 
+/// Appends a JSON string. Most texts need no escape and are copied whole.
 fn quoted(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("a Vec takes all text that is written to it");
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+    if text.as_bytes().iter().all(is_plain) {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        json(text, out);
+    }
+}
+
+fn json(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("a Vec takes all that is written to it");
 }
 
 /// Appends a number in few characters: the shortest digits that identify it, without a point if
