@@ -4,11 +4,13 @@
 //! own, an IPv6 address, reported data) are behind one pointer.
 //!
 //! ```text
-//!   Host, 56 bytes ──▶ Extra: id, other address, own connection ──▶ Rest: what it says it is
-//!      every host              hosts that name themselves              hosts that report
+//!   Host, 56 bytes ──▶ Extra, 56 bytes: id, connection ──▶ More: other address ──▶ Rest: inventory
+//!      every host         hosts that name themselves         IPv6, or Rest         hosts that report
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use compact_str::CompactString;
 
 use crate::ids::{ConnId, HostId, TaskKey};
 use crate::store::op::{Origin, Reason};
@@ -27,13 +29,13 @@ pub struct Host {
     /// Epoch of its claim in the lower bits, and above it [`NEEDS_CLAIM`] and [`UNREPORTED`].
     claim: u64,
     extra: Option<Box<Extra>>,
-    /// The name of a plain IPv4 host.
+    /// The name of a plain IPv4 host; the IPv4 address of another host with [`Marks::LOCATED`].
     address: Ipv4Addr,
     /// Generation of the slot.
     pub(crate) generation: u32,
     /// Its connections.
     pub sessions: u32,
-    /// The port of a plain IPv4 host whose peer is known.
+    /// The port of its peer, if that is known.
     port: u16,
     /// Its presence.
     pub presence: Presence,
@@ -64,7 +66,7 @@ impl Marks {
     pub const IN_DOUBT: Self = Self(1 << 2);
     /// It wants dispatches over its connection.
     pub const PUSH: Self = Self(1 << 3);
-    /// The row has its port, and therefore its address.
+    /// The row has the address of its peer.
     const LOCATED: Self = Self(1 << 4);
     /// It was sent a task and has not answered yet.
     pub const ASKED: Self = Self(1 << 5);
@@ -134,38 +136,59 @@ impl Peer {
 }
 
 /// Data of hosts with an id, an IPv6 address, or reports.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Extra {
     /// Its name; none for a plain IPv4 host.
     id: Option<HostId>,
-    /// Peer address, current or last, if it differs from the address that is its name.
-    peer: Peer,
+    /// The connection of its hello, if it is still open.
+    identified: Packed,
     /// Its UDP port, where it gave one.
     udp: u16,
-    /// The connection of its hello, if it is still open.
-    identified: Option<ConnId>,
     /// The hello on that connection asked for a reply.
     asks: bool,
-    /// Identifies the host's process.
-    boot: Option<Box<str>>,
     /// It takes orders to end a task.
     cancels: bool,
-    rest: Option<Box<Rest>>,
+    /// Identifies the host's process.
+    boot: Option<Box<CompactString>>,
+    more: Option<Box<More>>,
 }
 
-impl Default for Extra {
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Extra>() <= 56, "glibc takes 64 bytes for 56");
+
+/// An optional connection in eight bytes: a generation never has all bits set.
+#[derive(Clone, Copy, Debug)]
+struct Packed(ConnId);
+
+impl Default for Packed {
     fn default() -> Self {
-        Self {
-            id: None,
-            peer: Peer::UNKNOWN,
-            udp: 0,
-            identified: None,
-            asks: false,
-            boot: None,
-            cancels: false,
-            rest: None,
-        }
+        Self::of(None)
     }
+}
+
+impl Packed {
+    const NONE: ConnId = ConnId {
+        slot: u32::MAX,
+        generation: u32::MAX,
+    };
+
+    fn of(conn: Option<ConnId>) -> Self {
+        Self(conn.unwrap_or(Self::NONE))
+    }
+
+    fn get(self) -> Option<ConnId> {
+        (self.0 != Self::NONE).then_some(self.0)
+    }
+}
+
+const _: () = assert!(ConnId::GENERATION_MAX < u32::MAX);
+
+/// Data of hosts with an address that the row does not have, or with reports.
+#[derive(Debug, Default)]
+struct More {
+    /// Address of the peer, current or last, unless the row has it.
+    ip: [u8; 16],
+    rest: Option<Box<Rest>>,
 }
 
 /// Data of hosts that have sent an inventory or an answer.
@@ -265,17 +288,32 @@ impl Host {
         if self.has(Marks::LOCATED) {
             return Peer::new(SocketAddr::new(self.address.into(), self.port));
         }
-        self.extra.as_deref().map_or(Peer::UNKNOWN, |x| x.peer)
+        let ip = self.more().map_or(Peer::UNKNOWN.ip, |more| more.ip);
+        let port = self.port;
+        Peer { ip, port }
     }
 
     /// Sets the address from which it connects.
     pub fn set_peer(&mut self, peer: Peer) {
-        let plain = matches!(self.key(), Key::Address(own) if peer.ip() == own);
-        let located = plain && peer != Peer::UNKNOWN;
-        self.set(Marks::LOCATED, located);
-        self.port = if located { peer.port } else { 0 };
-        if !located && (self.extra.is_some() || peer != Peer::UNKNOWN) {
-            self.extra_mut().peer = peer;
+        let v4 = match peer.ip() {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        };
+        let in_row = v4.filter(|ip| match self.key() {
+            Key::Address(own) => own == *ip,
+            Key::Text(_) => true,
+        });
+        self.set(Marks::LOCATED, in_row.is_some());
+        self.port = peer.port;
+        let ip = match in_row {
+            Some(ip) => {
+                self.address = ip;
+                Peer::UNKNOWN.ip
+            }
+            None => peer.ip,
+        };
+        if ip != Peer::UNKNOWN.ip || self.more().is_some() {
+            self.more_mut().ip = ip;
         }
     }
 
@@ -312,7 +350,7 @@ impl Host {
     /// The connection of its hello, if it is still open.
     #[must_use]
     pub fn identified(&self) -> Option<ConnId> {
-        self.extra.as_deref()?.identified
+        self.extra.as_deref()?.identified.get()
     }
 
     /// Sets the connection of its hello, or none. Returns the previous one.
@@ -320,7 +358,8 @@ impl Host {
         if conn.is_none() && self.extra.is_none() {
             return None;
         }
-        std::mem::replace(&mut self.extra_mut().identified, conn)
+        let identified = &mut self.extra_mut().identified;
+        std::mem::replace(identified, Packed::of(conn)).get()
     }
 
     /// Returns whether its last hello asked for a reply.
@@ -419,28 +458,41 @@ impl Host {
     /// Identifier of its process.
     #[must_use]
     pub fn boot(&self) -> Option<&str> {
-        self.extra.as_deref()?.boot.as_deref()
+        Some(self.extra.as_deref()?.boot.as_ref()?.as_str())
     }
 
     /// Sets the identifier of its process.
     pub fn set_boot(&mut self, boot: &str) {
-        self.extra_mut().boot = Some(boot.into());
+        self.extra_mut().boot = Some(Box::new(boot.into()));
     }
 
     /// Its reported data, if there are any.
     #[must_use]
     pub fn rest(&self) -> Option<&Rest> {
-        self.extra.as_deref()?.rest.as_deref()
+        self.more()?.rest.as_deref()
     }
 
     /// Its reported data, if there are any.
     pub fn rest_mut(&mut self) -> Option<&mut Rest> {
-        self.extra.as_deref_mut()?.rest.as_deref_mut()
+        self.extra
+            .as_deref_mut()?
+            .more
+            .as_mut()?
+            .rest
+            .as_deref_mut()
     }
 
     /// Its reported data, created if necessary.
     pub fn rest_or_new(&mut self) -> &mut Rest {
-        self.extra_mut().rest.get_or_insert_default()
+        self.more_mut().rest.get_or_insert_default()
+    }
+
+    fn more(&self) -> Option<&More> {
+        self.extra.as_deref()?.more.as_deref()
+    }
+
+    fn more_mut(&mut self) -> &mut More {
+        self.extra_mut().more.get_or_insert_default()
     }
 
     fn extra_mut(&mut self) -> &mut Extra {
