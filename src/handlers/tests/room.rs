@@ -181,9 +181,10 @@ fn events_of_short_stays_are_summed_up_beyond_a_number() {
     let mut world = world_of(1 << 20);
     let more = 1_000;
     for number in 0..NEW_IDS_TOLD_MAX + more {
-        // From many addresses: of one fewer short stays have events.
-        let (high, low) = (number / 100 / 250, number / 100 % 250);
-        world.flicker(&format!("10.9.{high}.{low}"), &format!("stranger-{number}"));
+        // Each from an address of its own: of one with several, fewer short stays have events.
+        let (high, low) = (number / 62_500 + 9, number % 62_500);
+        let ip = format!("10.{high}.{}.{}", low / 250, low % 250);
+        world.flicker(&ip, &format!("stranger-{number}"));
     }
     world.drain();
     let stays = world.named("10.0.0.1:4000", "stays");
