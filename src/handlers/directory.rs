@@ -80,6 +80,11 @@ impl<'a> Directory<'a> {
         }
     }
 
+    /// Name of this node.
+    pub(crate) fn node(&self) -> &'a str {
+        self.fleet.labels().node()
+    }
+
     /// Number of slots, used or free.
     pub(crate) fn slots(&self) -> usize {
         self.fleet.slots()

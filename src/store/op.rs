@@ -134,7 +134,6 @@ impl Op {
                 | Self::History(_)
                 | Self::Ring(_)
                 | Self::Rung(_)
-                | Self::Rollout(_)
         )
     }
 
@@ -194,6 +193,12 @@ impl Op {
                 });
             }
             Self::TaskStates(_) => return Some(Outcome::StatesWritten),
+            Self::Rollout(op) => {
+                return Some(Outcome::Rollout {
+                    key: op.key.clone(),
+                    is_ours: true,
+                });
+            }
             Self::Seen(_) => return Some(Outcome::Seen),
             Self::Audit(_) => return Some(Outcome::Audited),
             _ => return None,
@@ -499,6 +504,13 @@ pub enum Outcome {
     },
     /// A `TaskStates` is settled.
     StatesWritten,
+    /// A `Rollout` is settled.
+    Rollout {
+        /// The task.
+        key: TaskKey,
+        /// It is written, or its keys have expired. If not, a later keeper has written it.
+        is_ours: bool,
+    },
     /// The answer to a question.
     Read {
         /// Ticket of the question.

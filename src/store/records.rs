@@ -31,6 +31,9 @@ pub struct Claim {
     pub node: String,
     /// Hosts that are offline receive the task when they come online.
     pub queue: bool,
+    /// Keeper epoch: number of times that another node has taken the task over.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 impl Claim {
@@ -42,6 +45,7 @@ impl Claim {
             created: dispatch.created.0,
             node: node.to_owned(),
             queue: dispatch.queue,
+            epoch: dispatch.epoch,
         }
     }
 
@@ -53,6 +57,17 @@ impl Claim {
             created: 0,
             node: node.to_owned(),
             queue: false,
+            epoch: 0,
+        }
+    }
+
+    /// The claim of `node`, which takes the task over from the present keeper.
+    #[must_use]
+    pub fn taken_over(&self, node: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            epoch: self.epoch + 1,
+            ..self.clone()
         }
     }
 
@@ -61,7 +76,14 @@ impl Claim {
     pub fn text(&self) -> String {
         let (node, request) = (quoted(&self.node), quoted(&self.request));
         let (created, queue) = (self.created, self.queue);
-        format!(r#"{{"request":{request},"created":{created},"node":{node},"queue":{queue}}}"#)
+        // As before the first takeover.
+        let epoch = match self.epoch {
+            0 => String::new(),
+            epoch => format!(r#","epoch":{epoch}"#),
+        };
+        format!(
+            r#"{{"request":{request},"created":{created},"node":{node},"queue":{queue}{epoch}}}"#
+        )
     }
 
     /// Parses a stored claim; `None` if the text is not one.
@@ -89,6 +111,7 @@ impl Claim {
             hosts,
             expires,
             rollout: None,
+            epoch: self.epoch,
         }
     }
 
@@ -168,21 +191,39 @@ pub const fn has_entered(state: TaskState) -> bool {
     )
 }
 
-/// The words of the states that `next` may follow in the store, each between blanks. Reports are
-/// replayed after a reconnection, so an older report must not undo a newer one. `offline` and
-/// `expired` come from the server, and any report may follow them.
+/// The words of the states that `next` may follow in the store, each between blanks.
+///
+/// A report may be replayed after a reconnection, so an older one must not undo a newer one. Any
+/// report may follow `offline` and `expired`, which come from the server. A state that comes from
+/// the server itself follows a terminal state only where [`TaskState::may_become`] says so: another
+/// node may have ended the host since this one last read the store.
 #[must_use]
 pub fn followed_by(next: TaskState) -> &'static str {
     static WORDS: LazyLock<Vec<String>> = LazyLock::new(|| {
-        let is_open = |state: TaskState| matches!(state, TaskState::Offline | TaskState::Expired);
+        let may_follow = |state: TaskState, next: TaskState| match is_reported(next) {
+            true => {
+                matches!(state, TaskState::Offline | TaskState::Expired) || state.may_reach(next)
+            }
+            false if state.has_ended() => state.may_become(next),
+            false => state.may_reach(next),
+        };
         let before = |next: TaskState| {
             let all = TaskState::ALL.into_iter();
-            let some = all.filter(|state| is_open(*state) || state.may_reach(next));
+            let some = all.filter(|state| may_follow(*state, next));
             some.fold(" ".to_owned(), |text, state| text + state.as_str() + " ")
         };
         TaskState::ALL.into_iter().map(before).collect()
     });
     &WORDS[next as usize]
+}
+
+/// Returns whether a state comes from a report of the host.
+const fn is_reported(state: TaskState) -> bool {
+    use TaskState as T;
+    matches!(
+        state,
+        T::Answered | T::Working | T::NoBook | T::Done | T::Failed
+    )
 }
 
 /// Returns whether a stored state never changes again.
@@ -269,6 +310,35 @@ mod tests {
     use super::*;
     use crate::store::op::Stamp;
 
+    #[test]
+    fn a_terminal_state_is_kept_from_the_server() {
+        use TaskState as T;
+        for (next, state, follows) in [
+            (T::Cancelled, T::Sent, true),
+            (T::Cancelled, T::Working, true),
+            (T::Cancelled, T::Held, true),
+            (T::Cancelled, T::Offline, false),
+            (T::Cancelled, T::Done, false),
+            (T::Cancelled, T::Lost, false),
+            (T::Cancelled, T::Unanswered, false),
+            (T::Sent, T::Offline, false),
+            (T::Lost, T::Expired, false),
+            (T::Lost, T::Unanswered, true),
+            (T::Expired, T::Lost, true),
+            (T::Lost, T::Sent, true),
+            (T::Working, T::Cancelled, true),
+            (T::Working, T::Offline, true),
+            (T::Done, T::Expired, true),
+        ] {
+            let word = format!(" {} ", state.as_str());
+            assert_eq!(
+                followed_by(next).contains(&word),
+                follows,
+                "{state:?} {next:?}"
+            );
+        }
+    }
+
     const STAMP: Stamp = Stamp {
         at: UnixMs(1),
         seq: 1,
@@ -303,6 +373,7 @@ mod tests {
             hosts: vec![(HostId::checked("h").unwrap(), TaskState::Sent)].into(),
             rings: Vec::new(),
             stamp: STAMP,
+            epoch: 0,
         };
         let claim = Claim::of(&dispatch, "n\"1");
         assert_eq!(
@@ -310,6 +381,9 @@ mod tests {
             r#"{"request":"18446744073709551615","created":17,"node":"n\"1","queue":true}"#
         );
         assert_eq!(Claim::parse(&claim.text()), Some(claim.clone()));
+        let later = claim.taken_over("n2");
+        assert_eq!((&*later.node, later.epoch), ("n2", 1));
+        assert_eq!(Claim::parse(&later.text()), Some(later));
         assert!(claim.is_for(&dispatch) && unfit(&dispatch).is_none());
         assert!(!Claim::for_clearing("n1").is_for(&dispatch));
         for spoilt in ["", "{}", "17", r#"{"request":1}"#] {

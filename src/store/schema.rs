@@ -27,7 +27,7 @@
 //! | [`LABELS`] | hash | host → its labels from an administrator, as JSON | when the host is forgotten |
 //! | [`TASKS`] | sorted set | task key → creation time, unix ms | members swept when the task is gone |
 //! | [`task`] | string | a task's claim, as JSON (`records::Claim`) | with the book |
-//! | [`task_rollout`] | string | target and rollout of a task, as JSON | with the book |
+//! | [`task_rollout`] | string | target and rollout of a task, as JSON, with the keeper epoch | with the book |
 //! | [`task_hosts`] | hash | host → its state in the task | with the book |
 //! | [`task_result`] | hash | command → its result, as JSON (`records`) | `keep` after the newest, or with the book |
 //! | [`EVENTS`] | stream | fields in [`event`], all text | trimmed at about `STREAM_ENTRIES_MAX` |

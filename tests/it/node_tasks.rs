@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::nodes::Nodes;
@@ -243,5 +244,79 @@ fn hosts_of_a_dead_node_get_the_task_elsewhere() {
     finish(&mut moved, "AC1");
     until_all_show(&servers, "AC1", "h", "done");
     until_over(&nodes, "AC1");
+    no_copy(&inbox);
+}
+
+/// Dispatches a rollout of one host a wave, and returns its hosts `web-1` and up, all at `n1`.
+fn one_by_one(nodes: &Nodes, server: &Server, ip: &str, count: usize) -> Vec<Host> {
+    let names: Vec<String> = (1..=count).map(|number| format!("web-{number}")).collect();
+    let hosts = names.iter().map(|name| Host::named(server.tcp, ip, name));
+    let hosts = hosts.collect();
+    names.iter().for_each(|name| nodes.until_held("n1", name));
+    let task = json!({"key": "AC1", "commands": {"a": 1}, "target": "web-*", "batch": 1});
+    let (status, answer) = server.post("/v1/tasks", &task);
+    assert_eq!(status, 201, "{answer}");
+    hosts
+}
+
+fn states(server: &Server, key: &str) -> Vec<String> {
+    let task = server.json(&format!("/v1/tasks/{key}"));
+    let hosts = task["hosts"].as_object().expect("hosts");
+    let states = hosts.values().map(|host| host["state"].as_str().unwrap());
+    states.map(str::to_owned).collect()
+}
+
+fn until_states(server: &Server, key: &str, expected: &[&str]) {
+    until_so(&format!("{expected:?}"), || states(server, key) == expected);
+}
+
+fn rollout(server: &Server, key: &str) -> Value {
+    server.json(&format!("/v1/tasks/{key}"))["rollout"].clone()
+}
+
+#[test]
+fn a_returned_node_follows_the_new_keeper() {
+    let inbox = Inbox::at("127.0.136.1");
+    let (nodes, servers) = nodes(2, &inbox);
+    let mut hosts = one_by_one(&nodes, &servers[0], "127.0.136.1", 4);
+    assert_eq!(inbox.next(), "AC1");
+    take(&mut hosts[0], "AC1");
+    finish(&mut hosts[0], "AC1");
+    until_states(&servers[0], "AC1", &["done", "sent", "held", "held"]);
+    assert_eq!(inbox.next(), "AC1");
+    // It stands still until the other node has taken its task over.
+    servers[0].signal(Signal::STOP);
+    let _: u64 = nodes.redis.say(&["DEL", "anthill:node:n1"]);
+    let mut moved: Vec<Host> = (1..=4)
+        .map(|number| Host::named(servers[1].tcp, "127.0.136.1", &format!("web-{number}")))
+        .collect();
+    until_so("the other node keeps it", || {
+        moved.iter_mut().for_each(|host| {
+            host.ask(super::support::BEAT_ASKING);
+        });
+        let claim: String = nodes.redis.say(&["GET", "anthill:task:AC1"]);
+        claim.contains(r#""node":"n2""#) && claim.contains(r#""epoch":1"#)
+    });
+    assert_eq!(inbox.next(), "AC1", "it moved, and is sent the task again");
+    take(&mut moved[1], "AC1");
+    finish(&mut moved[1], "AC1");
+    until_states(&servers[1], "AC1", &["done", "done", "sent", "held"]);
+    assert_eq!(inbox.next(), "AC1");
+    servers[0].signal(Signal::CONT);
+    servers[0].logged(&["AC1", "the node n2 keeps it now"]);
+    take(&mut moved[2], "AC1");
+    let failed = little(result("AC1", "a", 1, b"").as_bytes());
+    moved[2].send(&failed);
+    assert_eq!(moved[2].reply()["ACK"], "keepGotIt");
+    moved[2].ask(phase(3, "AC1", "null", r#"["a"]"#, "[]").as_bytes());
+    for server in &servers {
+        until_so("it pauses at all nodes", || {
+            rollout(server, "AC1")["state"] == "paused"
+        });
+        until_states(server, "AC1", &["done", "done", "failed", "held"]);
+    }
+    let stored: String = nodes.redis.say(&["GET", "anthill:task:AC1:rollout"]);
+    let stored: Value = serde_json::from_str(&stored).unwrap();
+    assert_eq!((&stored["epoch"], &stored["wave"]), (&json!(1), &json!(2)));
     no_copy(&inbox);
 }

@@ -278,6 +278,7 @@ impl Step<'_> {
                 self.tasks.states_written(self.cx.at.now);
             }
             Outcome::StatesWritten => {}
+            Outcome::Rollout { key, is_ours } => self.tasks.rollout_written(&key, is_ours),
             Outcome::Tasks(held) => {
                 let hosts = Directory::new(self.fleet, self.auth);
                 self.tasks.hold_tasks(&mut self.cx, hosts, held, false);

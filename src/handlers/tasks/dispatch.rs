@@ -130,6 +130,7 @@ impl Dispatches {
                 hosts: pending.named.hosts.clone(),
                 rings: pending.named.rings.clone().into_iter().collect(),
                 stamp: pending.stamp,
+                epoch: 0,
                 rollout: pending
                     .rollout
                     .as_deref()
@@ -385,6 +386,7 @@ impl Tasks {
             queue,
             commands,
             rollout,
+            epoch: 0,
         };
         let entering = Entering {
             requester,

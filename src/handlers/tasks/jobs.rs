@@ -22,6 +22,7 @@ use crate::store::op::TaskState;
 use crate::handlers::request::{Response, Within};
 use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
+use crate::handlers::tasks::keepers::Following;
 use crate::handlers::tasks::lifetime::Expiring;
 use crate::handlers::tasks::locate::needs_locating;
 use crate::handlers::tasks::peers::{Merging, Rounding};
@@ -67,6 +68,8 @@ pub(crate) enum Job {
     Merging(Box<Merging>),
     /// Hosts and tasks that are to be looked up in the store are collected.
     Rounding(Box<Rounding>),
+    /// A task that another node keeps now is dropped, but for the hosts of this node.
+    Following(Following),
 }
 
 /// The jobs in progress, the next first.
@@ -174,6 +177,7 @@ impl Jobs {
             | Job::Restoring(_)
             | Job::Merging(_)
             | Job::Rounding(_)
+            | Job::Following(_)
             | Job::Planning(_)
             | Job::Waving(_)
             | Job::Admitting(_)
@@ -208,7 +212,7 @@ impl Tasks {
                 Job::Expiring(_) | Job::Holding(_) | Job::Resuming(_) | Job::Restoring(_) => {
                     continue;
                 }
-                Job::Merging(_) | Job::Rounding(_) => continue,
+                Job::Merging(_) | Job::Rounding(_) | Job::Following(_) => continue,
                 Job::Entering(_) => {
                     self.jobs.line.push_back(job);
                     continue;
@@ -301,7 +305,7 @@ impl Tasks {
     pub(crate) fn go_on(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, max: usize) {
         if self.table.has_going() {
             self.table.remove_some(max);
-        } else if self.rollouts.has_ready() {
+        } else if self.has_ready_rollouts() {
             self.advance_rollout(cx);
         } else if let Some(job) = self.jobs.line.pop_front() {
             self.step(cx, hosts, job, max);
@@ -340,6 +344,7 @@ impl Tasks {
             Job::Restoring(restoring) => (0, Ok(self.list_some(restoring, max))),
             Job::Merging(merging) => (0, Ok(self.merge_some(cx, hosts, merging, max))),
             Job::Rounding(rounding) => (0, Ok(self.round_some(hosts, rounding, max))),
+            Job::Following(following) => (0, Ok(self.follow_some(hosts, following, max))),
             Job::Showing(showing) => (showing.requester, self.show_some(showing, max)),
             Job::Planning(planning) => (planning.requester, Ok(planning.step(max))),
             Job::Admitting(admitting) => (
@@ -374,6 +379,7 @@ impl Tasks {
             Job::Holding(holding) => self.held(cx, hosts, &holding),
             Job::Resuming(_) | Job::Rounding(_) => {}
             Job::Merging(merging) => self.merged(cx, *merging),
+            Job::Following(following) => self.followed(cx, following),
             Job::Restoring(restoring) => self.listed(*restoring),
             Job::Commanding(commanding) => self.commanded(cx, *commanding),
             Job::Listing(listing) => answer_listing(cx, *listing),

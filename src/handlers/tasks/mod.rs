@@ -6,6 +6,7 @@ pub(crate) mod delivery;
 pub(crate) mod dispatch;
 pub(crate) mod groups;
 pub(crate) mod jobs;
+pub(crate) mod keepers;
 pub(crate) mod lifetime;
 pub(crate) mod locate;
 pub(crate) mod payloads;
@@ -104,17 +105,17 @@ impl Tasks {
 
     /// Returns whether requests with many hosts are under way.
     pub(crate) fn has_jobs(&self) -> bool {
-        !self.jobs.is_empty() || self.table.has_going() || self.rollouts.has_ready()
+        !self.jobs.is_empty() || self.table.has_going() || self.has_ready_rollouts()
     }
 
     /// Returns whether operations are ready.
     pub(crate) fn has_ops(&self) -> bool {
         self.dispatches.has_ops()
             || self.has_states()
-            || self.restores.has_ops()
             || self.reads.has_ops()
             || self.peers.has_ops()
-            || self.rollouts.has_ops()
+            || (!self.peers.checks_keepers()
+                && (self.restores.has_ops() || self.rollouts.has_ops()))
     }
 
     /// Returns whether nothing is left to be written.
@@ -166,8 +167,10 @@ impl Tasks {
 
     /// Moves states of tasks, and then questions, into a batch.
     pub(crate) fn take_ops(&mut self, now: Instant, max: usize, ops: &mut Vec<Op>) {
-        self.take_restores(max, ops);
-        self.take_rollouts(max, ops);
+        if !self.peers.checks_keepers() {
+            self.take_restores(max, ops);
+            self.take_rollouts(max, ops);
+        }
         self.take_states(now, max, ops);
         self.reads.take_ops(max, ops);
         self.peers.take_ops(max, ops);
@@ -191,6 +194,7 @@ impl Tasks {
         self.states.interrupt(session - 1, cx.at.now);
         self.states.walk();
         self.peers.begin(cx);
+        self.check_keepers(cx);
         self.rewrite_rollouts();
         // At the first store connection the tables equal the store's content.
         self.restores.begin(lost_data && session > 1, session);
@@ -200,6 +204,7 @@ impl Tasks {
     pub(crate) fn store_away(&mut self, cx: &mut Ctx<'_>) {
         self.states.interrupt(cx.stats.store_sessions, cx.at.now);
         self.restores.interrupt();
+        self.rollouts.interrupt();
         self.undo_dispatches(cx);
         self.forget_reads(cx);
         self.forget_looks(cx);

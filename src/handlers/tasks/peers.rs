@@ -70,6 +70,8 @@ enum Look {
     },
     /// Hosts of a dispatch, by its number.
     Locate(u64),
+    /// The nodes that keep these tasks.
+    Keepers(Vec<TaskKey>),
 }
 
 /// A host whose claim is new: the tasks that name it are not known yet.
@@ -110,6 +112,8 @@ pub(crate) struct Peers {
     soon: Option<Instant>,
     pub(super) locating: BTreeMap<u64, Locating>,
     next_locating: u64,
+    /// Looks under way at the keepers of all tasks, since the store connection began.
+    checks: usize,
 }
 
 impl Peers {
@@ -151,6 +155,7 @@ impl Peers {
         self.rung.clear();
         self.forget_claims();
         (self.round, self.soon) = (None, None);
+        self.checks = 0;
     }
 
     /// Forgets the hosts whose claims are new.
@@ -219,6 +224,7 @@ impl Peers {
                 with_holders: *with_holders,
             },
             Look::Locate(number) => self.locating.get(number)?.question(),
+            Look::Keepers(keys) => Question::Keepers { keys: keys.clone() },
         })
     }
 
@@ -241,6 +247,32 @@ impl Peers {
         self.line.push_front(Look::Locate(number));
     }
 
+    /// Looks at the keepers of tasks before the node goes on with them.
+    pub(super) fn check(&mut self, keys: Vec<TaskKey>) {
+        self.checks += 1;
+        self.line.push_front(Look::Keepers(keys));
+    }
+
+    /// A look at keepers is done with.
+    pub(super) fn checked(&mut self) {
+        self.checks = self.checks.saturating_sub(1);
+    }
+
+    /// Returns whether the keepers of this node's tasks are being read.
+    pub(super) fn checks_keepers(&self) -> bool {
+        self.checks > 0
+    }
+
+    /// Has hosts of this node looked up in a task.
+    pub(super) fn look_at_own(&mut self, key: TaskKey, hosts: Vec<HostId>) {
+        self.ask(Look::Part {
+            key,
+            hosts,
+            with_holders: false,
+            reason: Reason::Held,
+        });
+    }
+
     /// Adds a look, if there is room for it.
     fn ask(&mut self, look: Look) {
         if self.line.len() < LOOKS_WAITING_MAX {
@@ -250,7 +282,7 @@ impl Peers {
         match look {
             Look::Part { hosts, reason, .. } => self.part_done(&hosts, &reason),
             Look::Open { hosts, .. } => hosts.iter().for_each(|host| self.settle(host)),
-            Look::Locate(_) => {}
+            Look::Locate(_) | Look::Keepers(_) => {}
         }
     }
 
@@ -305,6 +337,8 @@ pub(crate) struct Merging {
     with_holders: bool,
     /// All hosts of the task are here: this node keeps it now.
     is_promotion: bool,
+    /// Deliveries of a promotion, by name of the host.
+    order: Vec<u32>,
     reason: Reason,
     /// Hosts that this node does not hold, and that it must find.
     strangers: Vec<HostId>,
@@ -659,6 +693,7 @@ impl Tasks {
                     asked,
                     with_holders,
                     is_promotion: false,
+                    order: Vec::new(),
                     reason,
                     strangers: Vec::new(),
                     forward: BTreeMap::new(),
@@ -667,6 +702,7 @@ impl Tasks {
                 self.begin_job(cx, hosts, Job::Merging(Box::new(merging)));
             }
             (Look::Locate(number), found) => self.located(cx, number, found),
+            (Look::Keepers(keys), found) => self.keepers_found(hosts, keys, found),
             // The task is gone, or cannot be read.
             (Look::Part { hosts, reason, .. }, _) => {
                 self.peers.part_done(&hosts, &reason);
@@ -754,6 +790,7 @@ impl Tasks {
             hosts: named,
             expires,
             rollout: None,
+            epoch: task.epoch,
         };
         let room = Room {
             tasks: 0,
@@ -775,6 +812,7 @@ impl Tasks {
             asked: Vec::new(),
             with_holders: false,
             is_promotion: true,
+            order: Vec::new(),
             reason: Reason::Held,
             strangers: Vec::new(),
             forward: BTreeMap::new(),
@@ -809,12 +847,15 @@ impl Tasks {
         let key = &merging.part.task.key;
         let slot = self.table.delivery_of(key, &host);
         if merging.is_promotion {
-            if slot.is_none()
-                && let Some(task) = self.table.find(key)
-            {
-                let slot = self.table.add(task, host, state, failed);
-                self.begin_delivery(cx, hosts, slot, Begin::Again);
-            }
+            let slot = match (slot, self.table.find(key)) {
+                (None, Some(task)) => {
+                    let slot = self.table.add(task, host, state, failed);
+                    self.begin_delivery(cx, hosts, slot, Begin::Again);
+                    Some(slot)
+                }
+                (slot, _) => slot,
+            };
+            merging.order.extend(slot);
             return;
         }
         if hosts.is_online(&host) {
@@ -922,6 +963,7 @@ impl Tasks {
             request: part.task.request,
             queue: part.task.queue,
             commands: part.task.commands.clone(),
+            epoch: part.task.epoch,
         };
         let slot = self.table.begin(draft, 0, cx.at.now);
         self.table.task_mut(slot)?.keeper = Some(part.keeper.as_str().into());
@@ -958,6 +1000,7 @@ impl Tasks {
         };
         let (recipient, task) = (delivery.recipient, delivery.task);
         self.restores.note_change(task);
+        self.touch_rollout(task);
         if self.table.task(task).is_some_and(|task| task.is_over()) {
             self.table.end(task, false, cx.stats.store_sessions);
         }
@@ -999,6 +1042,7 @@ impl Tasks {
             part,
             asked,
             is_promotion,
+            order,
             reason,
             strangers,
             forward,
@@ -1009,13 +1053,14 @@ impl Tasks {
         let slot = self.table.find(&key);
         if is_promotion {
             if let Some(slot) = slot {
-                self.table.complete(slot);
+                self.table.complete(slot, order);
                 if let Some(task) = self.table.task_mut(slot) {
                     task.expires = part.task.expires;
                     if task.is_over() && !part.task.expires {
                         self.table.write_over(slot, cx.stats.store_sessions);
                     }
                 }
+                self.resume_rollout(slot);
             }
             return;
         }

@@ -427,6 +427,7 @@ impl Tasks {
                 | Found::Transitions(_)
                 | Found::Part(_)
                 | Found::Open(_)
+                | Found::Keepers(_)
                 | Found::Holders(_)
                 | Found::Others(_)
                 | Found::FleetHistory(_)

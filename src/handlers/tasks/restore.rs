@@ -272,6 +272,7 @@ fn restore_op(task: &Task, hosts: Hosts) -> Op {
         hosts: hosts.into(),
         rings: Vec::new(),
         rollout: task.rollout_text(),
+        epoch: task.epoch,
         // Never stored.
         stamp: Stamp {
             at: task.created,

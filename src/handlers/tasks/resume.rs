@@ -69,6 +69,7 @@ impl Tasks {
                 hosts: named,
                 expires,
                 rollout,
+                epoch,
             } = found;
             let rollout = match rollout.map(|text| serde_json::from_str(&text)).transpose() {
                 Ok(rollout) => rollout,
@@ -79,9 +80,9 @@ impl Tasks {
                 }
             };
             if let Some(slot) = self.table.find(&key) {
-                if resumes {
-                    let task = self.table.task_mut(slot);
-                    if let Some(task) = task.filter(|task| task.keeper.is_some()) {
+                if resumes && let Some(task) = self.table.task_mut(slot) {
+                    task.epoch = task.epoch.max(epoch);
+                    if task.keeper.is_some() {
                         task.rollout = rollout;
                     }
                     self.promote(cx, hosts, slot, named, expires);
@@ -105,6 +106,7 @@ impl Tasks {
                 queue,
                 commands,
                 rollout,
+                epoch,
             };
             let holding = Holding {
                 task: self.table.begin(draft, named.len(), cx.at.now),

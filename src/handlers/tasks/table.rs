@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use serde::Serialize;
 use slab::Slab;
 
 use crate::ids::{HostId, TaskKey};
@@ -61,6 +62,8 @@ pub(crate) struct Task {
     pub(super) expires: bool,
     /// Another node that keeps the task. Here are only the hosts that this node has held.
     pub(super) keeper: Option<Box<str>>,
+    /// Its keeper epoch.
+    pub(super) epoch: u64,
     /// Its target and rollout.
     pub(super) rollout: Option<Box<Rollout>>,
     /// Time of the next check for its end.
@@ -126,14 +129,25 @@ impl Task {
 
     /// Its target and rollout as they are stored.
     pub(super) fn rollout_text(&self) -> Option<String> {
-        let rollout = self.rollout.as_deref()?;
-        serde_json::to_string(rollout).ok()
+        let stored = StoredRollout {
+            rollout: self.rollout.as_deref()?,
+            epoch: self.epoch,
+        };
+        serde_json::to_string(&stored).ok()
     }
 
     /// Returns whether hosts of it are still to be entered.
     pub(super) fn is_partial(&self) -> bool {
         self.left > 0
     }
+}
+
+/// A rollout with the keeper epoch of its writer.
+#[derive(Serialize)]
+struct StoredRollout<'a> {
+    #[serde(flatten)]
+    rollout: &'a Rollout,
+    epoch: u64,
 }
 
 /// One host in one task.
@@ -228,6 +242,8 @@ pub(crate) struct Draft {
     pub(super) commands: Vec<(String, f64)>,
     /// Its target and rollout.
     pub(super) rollout: Option<Box<Rollout>>,
+    /// Its keeper epoch.
+    pub(super) epoch: u64,
 }
 
 /// Room in the tables.
@@ -436,6 +452,7 @@ impl TaskTable {
             queue,
             mut commands,
             rollout,
+            epoch,
         } = draft;
         debug_assert!(self.find(&key).is_none(), "{key} is there already");
         sort_book(&mut commands);
@@ -462,6 +479,7 @@ impl TaskTable {
             aged: false,
             expires: false,
             keeper: None,
+            epoch,
             rollout,
             counts: [0; TaskState::ALL.len()],
             bytes,
@@ -519,11 +537,15 @@ impl TaskTable {
         self.queued = self.queued.without(before).and(task.queued());
     }
 
-    /// All hosts of a promoted task are there.
-    pub(super) fn complete(&mut self, slot: u32) {
+    /// All hosts of a promoted task are there: `order` has their deliveries by name.
+    pub(super) fn complete(&mut self, slot: u32, order: Vec<u32>) {
         let Some(task) = self.tasks.get_mut(slot as usize) else {
             return;
         };
+        debug_assert_eq!(order.len(), task.deliveries.len(), "each host once");
+        if order.len() == task.deliveries.len() {
+            task.deliveries = order;
+        }
         let before = task.queued();
         task.left -= 1;
         self.left -= 1;
@@ -891,6 +913,7 @@ mod tests {
     /// Enters a task with so many hosts, all in one state.
     fn insert(tasks: &mut TaskTable, number: usize, hosts: usize, state: TaskState) -> u32 {
         let draft = Draft {
+            epoch: 0,
             request: 0,
             queue: false,
             key: key(number),

@@ -39,6 +39,11 @@ pub(crate) struct Rollouts {
     /// The time of each task in `due`.
     due_of: BTreeMap<u64, Instant>,
     unwritten: BTreeSet<u64>,
+    /// Number of writes under way.
+    writing: BTreeMap<u64, u32>,
+    /// Their present wave begins when the store has it, so that a node that no longer keeps the task
+    /// sends nothing. With `true` hosts of earlier waves may be held, too.
+    beginning: BTreeMap<u64, bool>,
 }
 
 impl Rollouts {
@@ -55,6 +60,39 @@ impl Rollouts {
     /// The next deadline.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.due.first().map(|(due, _)| *due)
+    }
+
+    /// The store is unavailable: nothing under way has an answer, and all is written again.
+    pub(crate) fn interrupt(&mut self) {
+        self.writing.clear();
+    }
+
+    /// Has the present wave of a task begin when it is stored.
+    fn begin_when_stored(&mut self, number: u64, is_resumed: bool) {
+        self.unwritten.insert(number);
+        *self.beginning.entry(number).or_default() |= is_resumed;
+    }
+
+    /// A write is settled. Returns whether the present wave begins, and whether hosts of earlier
+    /// waves may be held.
+    fn written(&mut self, number: u64) -> Option<bool> {
+        if let Some(left) = self.writing.get_mut(&number) {
+            *left -= 1;
+            if *left > 0 {
+                return None;
+            }
+            self.writing.remove(&number);
+        }
+        let is_last = !self.unwritten.contains(&number);
+        is_last.then(|| self.beginning.remove(&number)).flatten()
+    }
+
+    /// Forgets the rollout of a task.
+    pub(super) fn forget(&mut self, number: u64) {
+        self.set_due(number, None);
+        self.ready.remove(&number);
+        self.unwritten.remove(&number);
+        self.beginning.remove(&number);
     }
 
     /// Sets the time at which a rollout is looked at, or has none.
@@ -315,12 +353,7 @@ impl Tasks {
                 return;
             }
             Action::Begin => {
-                let place = rollout.places().start;
-                self.jobs.push(Job::Waving(Waving {
-                    task: slot,
-                    number,
-                    place,
-                }));
+                self.rollouts.begin_when_stored(number, false);
                 format!("wave {wave} of {waves} begins")
             }
             Action::Paused(why) => {
@@ -402,11 +435,7 @@ impl Tasks {
         match rollout.state() {
             RolloutState::Running | RolloutState::Paused => {
                 rollout.restarted();
-                self.jobs.push(Job::Waving(Waving {
-                    task: slot,
-                    number,
-                    place: 0,
-                }));
+                self.rollouts.begin_when_stored(number, true);
             }
             RolloutState::Cancelled => {
                 self.jobs.push(Job::Cancelling(Box::new(Cancelling {
@@ -423,6 +452,7 @@ impl Tasks {
 
     /// Has all rollouts written again: the store may lack their last changes.
     pub(super) fn rewrite_rollouts(&mut self) {
+        self.rollouts.interrupt();
         let all = self
             .table
             .newest_first(0)
@@ -438,12 +468,40 @@ impl Tasks {
         {
             let slot = self.table.slot_of(number);
             let task = slot.and_then(|slot| self.table.task(slot));
-            let Some((key, text)) =
-                task.and_then(|task| Some((task.key.clone(), task.rollout_text()?)))
+            let Some((task, text)) = task.and_then(|task| Some((task, task.rollout_text()?)))
             else {
                 continue;
             };
-            ops.push(Op::Rollout(Box::new(RolloutText { key, text })));
+            let (key, epoch) = (task.key.clone(), task.epoch);
+            ops.push(Op::Rollout(Box::new(RolloutText { key, text, epoch })));
+            *self.rollouts.writing.entry(number).or_default() += 1;
+        }
+    }
+
+    /// Returns whether a rollout is to be looked at, and this node knows that it keeps its tasks.
+    pub(super) fn has_ready_rollouts(&self) -> bool {
+        self.rollouts.has_ready() && !self.peers.checks_keepers()
+    }
+
+    /// The store has a rollout, or has refused it since a later keeper has written it.
+    pub(crate) fn rollout_written(&mut self, key: &TaskKey, is_ours: bool) {
+        let slot = self.table.find(key);
+        let task = slot.and_then(|slot| Some((slot, self.table.task(slot)?.number)));
+        let Some((slot, number)) = task else {
+            return;
+        };
+        let begins = self.rollouts.written(number);
+        if !is_ours {
+            self.ask_keeper(key.clone());
+        } else if let Some(is_resumed) = begins
+            && let Some(rollout) = self.table.rollout_mut(slot)
+        {
+            let start = rollout.places().start;
+            self.jobs.push(Job::Waving(Waving {
+                task: slot,
+                number,
+                place: if is_resumed { 0 } else { start },
+            }));
         }
     }
 

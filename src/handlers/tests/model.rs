@@ -157,7 +157,10 @@ impl Model {
                 if let Some(task) = self.tasks.get_mut(op.key.as_str()) {
                     task.rollout = Some(op.text);
                 }
-                None
+                Some(Outcome::Rollout {
+                    key: op.key,
+                    is_ours: true,
+                })
             }
             Op::TaskStates(op) => {
                 self.renewed += usize::from(op.over && op.last);
@@ -275,6 +278,7 @@ impl Model {
             Question::Part { .. }
             | Question::Open { .. }
             | Question::Holders { .. }
+            | Question::Keepers { .. }
             | Question::Others { .. } => Found::Nothing("one node".to_owned()),
             Question::FleetHistory { .. } => Found::FleetHistory(Box::default()),
             Question::Output {
@@ -295,6 +299,7 @@ impl Model {
             results.any(|r| r.code == key && r.host == *host && r.exit != 0)
         };
         let held = |(key, task): (&String, &ModelTask)| HeldTask {
+            epoch: 0,
             key: TaskKey::parse(key, "AC").unwrap(),
             created: task.created,
             queue: false,

@@ -206,9 +206,11 @@ fn settled(op: Op) -> Option<Outcome> {
         Op::Result(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => {
             return None;
         }
-        Op::Notice(_) | Op::Outside(_) | Op::Forget(_) | Op::History(_) | Op::Rollout(_) => {
-            return None;
-        }
+        Op::Rollout(op) => Outcome::Rollout {
+            key: op.key.clone(),
+            is_ours: true,
+        },
+        Op::Notice(_) | Op::Outside(_) | Op::Forget(_) | Op::History(_) => return None,
         Op::Ring(_) | Op::Rung(_) => return None,
     })
 }

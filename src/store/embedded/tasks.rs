@@ -330,7 +330,7 @@ pub(super) fn read(
             let all = hosts.map(|host| super::presence::transitions_of(space, host));
             Ok(Found::Transitions(all.collect::<Result<_, _>>()?))
         }
-        Question::Part { .. } | Question::Open { .. } => unshared(),
+        Question::Part { .. } | Question::Open { .. } | Question::Keepers { .. } => unshared(),
         Question::Holders { .. } | Question::Others { .. } => unshared(),
         Question::FleetHistory { from } => {
             let mut history = FleetHistory::default();
@@ -452,10 +452,7 @@ fn held_task(
     match claim {
         Some(claim) if has_book(space, &key)? && has_hosts(space, &key)? => {
             if of != context.node {
-                let claim = Claim {
-                    node: context.node.to_owned(),
-                    ..claim.clone()
-                };
+                let claim = claim.taken_over(context.node);
                 space.text_set(&schema::task(&key), &claim.text())?;
             }
             described(space, key, claim).map(Some)

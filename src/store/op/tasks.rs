@@ -93,15 +93,29 @@ pub struct Dispatch {
     /// Its target and rollout, as JSON.
     #[serde(default)]
     pub rollout: Option<String>,
+    /// Its keeper epoch.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
-/// Target and rollout of a stored task.
+/// Target and rollout of a stored task. Written only if no later keeper has written it.
 #[derive(Clone, Debug)]
 pub struct RolloutText {
     /// The task.
     pub key: TaskKey,
-    /// The rollout as JSON.
+    /// The rollout as JSON, with the keeper epoch as `epoch`.
     pub text: String,
+    /// Keeper epoch of the writer.
+    pub epoch: u64,
+}
+
+/// The node that keeps a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeper {
+    /// Its name.
+    pub node: String,
+    /// Keeper epoch: number of times that another node has taken the task over.
+    pub epoch: u64,
 }
 
 /// A question to the store.
@@ -164,6 +178,11 @@ pub enum Question {
         /// The hosts.
         hosts: Vec<HostId>,
     },
+    /// The nodes that keep these tasks.
+    Keepers {
+        /// The tasks' keys.
+        keys: Vec<TaskKey>,
+    },
     /// The nodes that hold these hosts.
     Holders {
         /// The hosts.
@@ -217,6 +236,8 @@ pub enum Found {
     /// To `Question::Open`: each task, and those of the hosts that it names and that have not
     /// ended there.
     Open(Vec<(TaskKey, Vec<HostId>)>),
+    /// To `Question::Keepers`, in the order of the keys; none for a task that is gone.
+    Keepers(Vec<Option<Keeper>>),
     /// To `Question::Holders`.
     Holders(Box<Holders>),
     /// To `Question::Others`.
@@ -396,6 +417,8 @@ pub struct HeldTask {
     pub expires: bool,
     /// Its target and rollout, as JSON.
     pub rollout: Option<String>,
+    /// Its keeper epoch.
+    pub epoch: u64,
 }
 
 /// Result of a dispatch.

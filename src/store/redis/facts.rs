@@ -2,14 +2,16 @@
 //! events, answers and results of hosts, states in tasks, and the state of devices and targets.
 
 use super::Context;
+use super::errors::Fault;
+use super::run::{Job, StepResult};
 use super::scripts::Script;
-use super::step::{Shared, Step};
+use super::step::{Replies, Shared, Step};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{HISTORY_DAYS, HISTORY_RUNS_MAX, REDIS_MEMBERS_MAX};
 use crate::store::events::StreamEvent;
 use crate::store::op::{
-    Answer, HistoryRow, Inventory, LabelPlace, Labels, Lifetime, Outside, RolloutText, TaskResult,
-    TaskState, TaskStates, history,
+    Answer, HistoryRow, Inventory, LabelPlace, Labels, Lifetime, Outcome, Outside, RolloutText,
+    TaskResult, TaskState, TaskStates, history,
 };
 use crate::store::records::{followed_by, has_entered, result_text};
 use crate::store::schema;
@@ -83,10 +85,20 @@ pub(super) fn result(context: &Context, op: &TaskResult, step: &mut Step) {
 }
 
 /// Target and rollout of a task.
-pub(super) fn rollout(op: &RolloutText, step: &mut Step) {
-    // Once its keys have expired there is nothing to write to; until then they keep their time.
-    let key = schema::task_rollout(&op.key);
-    step.one(0, cmd!("SET", key, &op.text, "XX", "KEEPTTL"));
+pub(super) struct Rollout<'a>(pub(super) &'a RolloutText);
+
+impl Job for Rollout<'_> {
+    fn encode(&mut self, step: &mut Step) {
+        let mut write = Script::Rollout.on(&schema::task_rollout(&self.0.key));
+        step.one(0, write.arg(&self.0.text).arg(self.0.epoch).take());
+    }
+
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
+        Ok(StepResult::Done(Outcome::Rollout {
+            key: self.0.key.clone(),
+            is_ours: replies.int()? == 1,
+        }))
+    }
 }
 
 /// States of hosts in a task that no report has written.

@@ -20,7 +20,7 @@ use crate::limits::{
     BELL_HOSTS_MAX, INBOX_ENTRIES_MAX, NODES_SEEN_MAX, OPEN_FIELDS_PER_STEP_MAX, OPEN_TASKS_MAX,
 };
 use crate::store::op::{
-    Bell, Found, Holders, OthersCursor, OthersPage, Outcome, Ring, TaskPart, TaskState,
+    Bell, Found, Holders, Keeper, OthersCursor, OthersPage, Outcome, Ring, TaskPart, TaskState,
 };
 use crate::store::records::Claim;
 use crate::store::{StoreError, schema};
@@ -307,6 +307,33 @@ impl Job for Open<'_> {
             return Ok(StepResult::More);
         }
         found(self.ticket, Found::Open(std::mem::take(&mut self.named)))
+    }
+}
+
+/// The nodes that keep some tasks.
+pub(super) struct Keepers<'a> {
+    pub(super) ticket: u64,
+    pub(super) keys: &'a [TaskKey],
+}
+
+impl Job for Keepers<'_> {
+    fn encode(&mut self, step: &mut Step) {
+        for key in self.keys {
+            step.one(0, cmd!("GET", schema::task(key)));
+        }
+    }
+
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
+        let mut keeper = |key| {
+            let text = lenient(&schema::task(key), replies.text())?.flatten();
+            let claim = text.and_then(|text| Claim::parse(&text));
+            Ok(claim.map(|claim| Keeper {
+                node: claim.node,
+                epoch: claim.epoch,
+            }))
+        };
+        let keepers: Result<_, Fault> = self.keys.iter().map(&mut keeper).collect();
+        found(self.ticket, Found::Keepers(keepers?))
     }
 }
 

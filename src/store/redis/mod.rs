@@ -253,7 +253,7 @@ fn begin<'a>(
     cache: &'a ProgressCache,
     op: &'a Op,
 ) -> Box<dyn run::Job + 'a> {
-    use facts::{answer, audit, counts, inventory, labels, outside, result, rollout, seen, states};
+    use facts::{answer, audit, counts, inventory, labels, outside, result, seen, states};
     cache.before(op);
     match op {
         Op::Online(op) => Box::new(presence::Online::new(context, op)),
@@ -273,7 +273,7 @@ fn begin<'a>(
         Op::Answer(op) => Box::new(move |step: &mut Step| answer(context, op, step)),
         Op::Result(op) => Box::new(move |step: &mut Step| result(context, op, step)),
         Op::TaskStates(op) => Box::new(move |step: &mut Step| states(context, op, step)),
-        Op::Rollout(op) => Box::new(move |step: &mut Step| rollout(op, step)),
+        Op::Rollout(op) => Box::new(facts::Rollout(op)),
         Op::Outside(op) => Box::new(move |step: &mut Step| outside(op, step)),
         Op::History(op) => Box::new(move |step: &mut Step| counts(context, op, step)),
         Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),

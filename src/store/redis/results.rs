@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::Context;
 use super::errors::Fault;
-use super::inbox::{HoldersOf, Open, Others, Part};
+use super::inbox::{HoldersOf, Keepers, Open, Others, Part};
 use super::progress::{hget, lrange};
 use super::run::{Job, StepResult};
 use super::scripts::Script;
@@ -13,7 +13,7 @@ use super::tasks::{commands_of, hosts_of, read_book};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{READ_HOSTS_PER_STEP_MAX, READ_OUTPUT_BYTES_MAX};
 use crate::store::op::history::unpack;
-use crate::store::op::{FleetHistory, Found, FoundHost, Outcome, Question, Read};
+use crate::store::op::{FleetHistory, Found, FoundHost, HeldTask, Outcome, Question, Read};
 use crate::store::records::{Claim, SHOWN_CHARS, found_result, skipped_result, whole_output};
 use crate::store::schema;
 
@@ -47,6 +47,7 @@ pub(super) fn read<'a>(context: &'a Context, op: &'a Read) -> Box<dyn Job + 'a> 
             with_holders,
         } => Box::new(Part::new(ticket, key, hosts, *with_holders)),
         Question::Open { hosts } => Box::new(Open::new(ticket, hosts)),
+        Question::Keepers { keys } => Box::new(Keepers { ticket, keys }),
         Question::Holders { hosts } => Box::new(HoldersOf::new(context, ticket, hosts)),
         Question::Others { cursor } => Box::new(Others::new(context, ticket, cursor.as_ref())),
         Question::FleetHistory { from } => Box::new(Fleet {
@@ -80,16 +81,23 @@ impl Job for Whole<'_> {
         step.one(0, cmd!("GET", schema::task(self.key)));
         step.one(0, read_book(self.key));
         step.one(0, cmd!("HGETALL", schema::task_hosts(self.key)));
+        step.one(0, cmd!("GET", schema::task_rollout(self.key)));
     }
 
     fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
         let claim = replies.text()?;
         let commands = commands_of(replies.value()?)?;
         let hosts = hosts_of(replies.value()?)?;
+        let rollout = replies.text()?;
         let claim = claim.and_then(|text| Claim::parse(&text));
         let whole = claim.filter(|_| !commands.is_empty() && !hosts.is_empty());
         // It is only shown: when it expires does not matter.
-        let task = whole.map(|claim| Box::new(claim.task(self.key, commands, hosts, true)));
+        let task = whole.map(|claim| {
+            Box::new(HeldTask {
+                rollout,
+                ..claim.task(self.key, commands, hosts, true)
+            })
+        });
         Ok(found(self.ticket, Found::Whole(task)))
     }
 }

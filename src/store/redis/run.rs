@@ -290,6 +290,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                     floor
                 }
                 Question::Holders { .. } | Question::Others { .. } => floor,
+                Question::Keepers { .. } => floor,
                 Question::FleetHistory { .. } | Question::Nodes | Question::Scan(_) => floor,
             },
         };
@@ -414,6 +415,7 @@ mod tests {
                 commands: Vec::new(),
                 hosts: Vec::new().into(),
                 rings: Vec::new(),
+                epoch: 0,
                 stamp: STAMP,
             }))
         };

@@ -53,6 +53,8 @@ pub(super) enum Script {
     Trial,
     /// Takes over a task from a node that is gone.
     Retake,
+    /// Writes the rollout of a task.
+    Rollout,
     /// Adds transitions of a host.
     History,
     /// Adds counts of hosts online.
@@ -60,7 +62,7 @@ pub(super) enum Script {
 }
 
 /// Sources, in the order of the variants.
-const SOURCES: [&str; 25] = [
+const SOURCES: [&str; 26] = [
     concat!(include_str!("lua/claim.lua"), include_str!("lua/each.lua")),
     concat!(include_str!("lua/renew.lua"), include_str!("lua/each.lua")),
     concat!(
@@ -87,6 +89,7 @@ const SOURCES: [&str; 25] = [
     include_str!("lua/failed.lua"),
     include_str!("lua/trial.lua"),
     include_str!("lua/retake.lua"),
+    include_str!("lua/rollout.lua"),
     include_str!("lua/history.lua"),
     include_str!("lua/counts.lua"),
 ];
@@ -150,6 +153,7 @@ mod tests {
             (Script::Failed, "whether a command of a host has failed"),
             (Script::Trial, "Tries commands"),
             (Script::Retake, "Takes over a task"),
+            (Script::Rollout, "Writes the rollout of a task"),
             (Script::History, "Adds packed transitions"),
             (Script::Counts, "Adds counts of hosts online"),
         ] {

@@ -90,10 +90,7 @@ fn retake<'a>(
     let mut calls = Commands::default();
     let mut claims = Vec::new();
     for (key, before, claim) in found {
-        let claim = Claim {
-            node: context.node.clone(),
-            ..claim
-        };
+        let claim = claim.taken_over(&context.node);
         let text = claim.text();
         calls.push(Script::Retake.on(&schema::task(key)).arg(before).arg(&text));
         claims.push((key, text, claim));

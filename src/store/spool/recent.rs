@@ -237,6 +237,7 @@ mod tests {
             commands: vec![("a \" b".to_owned(), 0.1), ("c".to_owned(), -3.0)],
             hosts: vec![(HostId::checked("h").unwrap(), TaskState::Sent)].into(),
             rings: Vec::new(),
+            epoch: 0,
             stamp: Stamp {
                 at: UnixMs(18),
                 seq: 4,

@@ -21,6 +21,7 @@ fn task(name: &str, request: u64) -> Dispatch {
         commands: vec![("uptime".to_owned(), 1.0)],
         hosts: vec![(host("h"), TaskState::Sent), (host("i"), TaskState::Sent)].into(),
         rings: Vec::new(),
+        epoch: 0,
         stamp: stamp(request),
     }
 }

@@ -19,6 +19,7 @@ fn task(name: &str, request: u64) -> Dispatch {
         ]
         .into(),
         rings: Vec::new(),
+        epoch: 0,
         stamp: stamp(request),
     }
 }
@@ -123,6 +124,7 @@ pub fn a_task_is_stored_with_its_event(open: &mut Factory<'_>) {
     let other = Dispatch {
         hosts: vec![(host("j"), TaskState::Sent)].into(),
         rings: Vec::new(),
+        epoch: 0,
         ..task("AC1", 2)
     };
     assert_eq!(dispatch(&mut s, &other), Stored::Taken);
@@ -395,6 +397,7 @@ pub fn tasks_are_found_again_after_a_restart(open: &mut Factory<'_>) {
     assert_eq!(found.len() as u64, many);
     let one = HeldTask {
         rollout: None,
+        epoch: 0,
         key: TaskKey::parse("AC7", "AC").unwrap(),
         created: UnixMs(1_700_000_000_000),
         queue: true,

@@ -15,6 +15,7 @@ pub(super) fn dispatch(request: u64) -> Op {
         commands: vec![("uptime".to_owned(), 1.0)],
         hosts: vec![(HostId::checked("10.0.0.7").unwrap(), TaskState::Sent)].into(),
         rings: Vec::new(),
+        epoch: 0,
         stamp: Stamp {
             at: UnixMs(1),
             seq: request,
@@ -69,6 +70,7 @@ fn tasks_come_in_pages_before_the_first_connection() {
     let mut bench = Bench::new(ROOM);
     let task = |n: u32| HeldTask {
         rollout: None,
+        epoch: 0,
         key: TaskKey::parse(&format!("AC{n}"), "AC").unwrap(),
         created: UnixMs(1),
         queue: false,
@@ -101,6 +103,7 @@ fn tasks_are_read_again_after_an_interrupted_takeover() {
     bench.world.get().cut_taking = true;
     bench.world.get().tasks = vec![HeldTask {
         rollout: None,
+        epoch: 0,
         key: TaskKey::parse("AC1", "AC").unwrap(),
         created: UnixMs(1),
         queue: false,
