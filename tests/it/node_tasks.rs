@@ -320,3 +320,68 @@ fn a_returned_node_follows_the_new_keeper() {
     assert_eq!((&stored["epoch"], &stored["wave"]), (&json!(1), &json!(2)));
     no_copy(&inbox);
 }
+
+#[test]
+fn waves_cover_the_hosts_of_all_nodes_and_outlive_their_keeper() {
+    let inbox = Inbox::at("127.0.137.1");
+    let (nodes, mut servers) = nodes(3, &inbox);
+    // web-2 and web-5 at the second node, web-3 at the third.
+    let homes = [0, 1, 2, 0, 1];
+    let mut hosts: Vec<Host> = Vec::new();
+    for (number, at) in homes.into_iter().enumerate() {
+        let name = format!("web-{}", number + 1);
+        hosts.push(Host::named(servers[at].tcp, "127.0.137.1", &name));
+        nodes.until_held(&format!("n{}", at + 1), &name);
+    }
+    let api = &servers[2];
+    let options = json!({"target": "web-*", "batch": 1});
+    let (status, plan) = api.post("/v1/plan", &options);
+    assert_eq!((status, &plan["hosts"]), (200, &json!(5)), "{plan}");
+    let task = json!({
+        "key": "AC1", "commands": {"a": 1}, "target": "web-*", "batch": 1, "expect": 5,
+    });
+    let (status, answer) = api.post("/v1/tasks", &task);
+    assert_eq!(status, 201, "{answer}");
+    until_states(api, "AC1", &["sent", "held", "held", "held", "held"]);
+    for host in &mut hosts[..2] {
+        assert_eq!(inbox.next(), "AC1");
+        take(host, "AC1");
+        finish(host, "AC1");
+    }
+    // The third wave is of a host of the keeper, which dies in its middle.
+    assert_eq!(inbox.next(), "AC1");
+    until_states(
+        &servers[0],
+        "AC1",
+        &["done", "done", "sent", "held", "held"],
+    );
+    take(&mut hosts[2], "AC1");
+    until_states(
+        &servers[0],
+        "AC1",
+        &["done", "done", "answered", "held", "held"],
+    );
+    servers.remove(2).kill();
+    let _: u64 = nodes.redis.say(&["DEL", "anthill:node:n3"]);
+    hosts[2] = Host::named(servers[0].tcp, "127.0.137.1", "web-3");
+    until_so("another node keeps it", || {
+        hosts.iter_mut().for_each(|host| {
+            host.ask(super::support::BEAT_ASKING);
+        });
+        let claim: String = nodes.redis.say(&["GET", "anthill:task:AC1"]);
+        !claim.contains(r#""node":"n3""#)
+    });
+    finish(&mut hosts[2], "AC1");
+    for host in &mut hosts[3..] {
+        assert_eq!(inbox.next(), "AC1");
+        take(host, "AC1");
+        finish(host, "AC1");
+    }
+    for server in &servers {
+        until_so("it is done at all nodes", || {
+            rollout(server, "AC1")["state"] == "done"
+        });
+        assert_eq!(states(server, "AC1"), ["done"; 5]);
+    }
+    no_copy(&inbox);
+}

@@ -17,7 +17,13 @@ impl Step<'_> {
     /// Returns a request that may begin. One that looks at every host waits until the copy of the
     /// hosts of other nodes is young.
     pub(super) fn with_foreign(&mut self, requester: u64, request: Request) -> Option<Request> {
-        let needs_all = match &request {
+        let inner = match &request {
+            Request::Within(_, request) => request,
+            request => request,
+        };
+        let needs_all = match inner {
+            Request::Dispatch(task) => task.rollout.target.is_some(),
+            Request::Plan { options, .. } => options.target.is_some(),
             Request::Survey(_) => true,
             Request::Hosts {
                 target: Some(_),

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::vec;
 
+use crate::codec::target::Facts as _;
 use crate::ids::HostId;
 use crate::limits::{DELIVERIES_MAX, DISPATCHES_WAITING_MAX, HOSTS_PER_STEP_MAX, LISTINGS_MAX};
 use crate::store::op::TaskState;
@@ -157,6 +158,12 @@ impl Jobs {
         line.any(|job| matches!(job, Job::Holding(_) | Job::Resuming(_) | Job::Merging(_)))
     }
 
+    /// Returns whether a wave of the task of this number goes out.
+    pub(super) fn is_waving(&self, number: u64) -> bool {
+        let mut line = self.line.iter();
+        line.any(|job| matches!(job, Job::Waving(waving) if waving.number() == number))
+    }
+
     /// Returns whether hosts of a task are still to expire.
     #[cfg(test)]
     pub(crate) fn is_expiring(&self) -> bool {
@@ -248,14 +255,21 @@ impl Naming {
         };
         if let Names::Target(resolution) = &mut self.names {
             let (named, scope) = (&mut self.named, &mut self.scope);
+            let hosts = match self.purpose {
+                Purpose::Task(_) | Purpose::Plan(_) => hosts.everywhere(),
+                Purpose::Command(_) => hosts,
+            };
+            let is_plan = matches!(self.purpose, Purpose::Plan(_));
             let mut inside = Ok(());
             let is_over = resolution.step(hosts, max, |_, facts| {
                 if let (Ok(()), Some(scope)) = (&inside, &mut *scope) {
-                    inside = scope.check(hosts, &facts.id);
+                    inside = scope.check_at(&facts.id, facts.ip());
                 }
-                let state = match facts.is_online() {
-                    true => TaskState::Sent,
-                    false => waits,
+                // The node of a host that is not connected here is looked up before it is sent to.
+                let state = match is_plan {
+                    true if facts.is_online() => TaskState::Sent,
+                    false if hosts.is_online(&facts.id) => TaskState::Sent,
+                    _ => waits,
                 };
                 named.add(facts.id, |_| (state, false));
             });
@@ -478,10 +492,7 @@ impl Tasks {
         }
         let everyone = matches!(names, Names::Online(_));
         let purpose = match purpose {
-            // The waves of a rollout are of the hosts of this node.
-            Purpose::Task(task)
-                if !task.options.has_waves() && needs_locating(cx, &named, everyone) =>
-            {
+            Purpose::Task(task) if needs_locating(cx, &named, everyone) => {
                 return self.locate(cx, requester, task, named, everyone);
             }
             purpose => purpose,
@@ -524,6 +535,13 @@ impl Named {
                 _ => {}
             }
             *state = TaskState::Held;
+        }
+        // Their nodes are looked up when their wave begins.
+        if let Some(held) = self.places.keys().nth(first) {
+            self.rings.retain(|_, hosts| {
+                hosts.retain(|host| host < held);
+                !hosts.is_empty()
+            });
         }
     }
 

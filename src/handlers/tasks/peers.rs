@@ -72,6 +72,8 @@ enum Look {
     Locate(u64),
     /// The nodes that keep these tasks.
     Keepers(Vec<TaskKey>),
+    /// The nodes that hold these hosts of a wave; the number of their task.
+    Wave(u64, Vec<HostId>),
 }
 
 /// A host whose claim is new: the tasks that name it are not known yet.
@@ -225,6 +227,9 @@ impl Peers {
             },
             Look::Locate(number) => self.locating.get(number)?.question(),
             Look::Keepers(keys) => Question::Keepers { keys: keys.clone() },
+            Look::Wave(_, hosts) => Question::Holders {
+                hosts: hosts.clone(),
+            },
         })
     }
 
@@ -263,6 +268,11 @@ impl Peers {
         self.checks > 0
     }
 
+    /// Has the nodes of some hosts of a wave looked up.
+    pub(super) fn look_at_wave(&mut self, number: u64, hosts: Vec<HostId>) {
+        self.line.push_back(Look::Wave(number, hosts));
+    }
+
     /// Has hosts of this node looked up in a task.
     pub(super) fn look_at_own(&mut self, key: TaskKey, hosts: Vec<HostId>) {
         self.ask(Look::Part {
@@ -282,7 +292,7 @@ impl Peers {
         match look {
             Look::Part { hosts, reason, .. } => self.part_done(&hosts, &reason),
             Look::Open { hosts, .. } => hosts.iter().for_each(|host| self.settle(host)),
-            Look::Locate(_) | Look::Keepers(_) => {}
+            Look::Locate(_) | Look::Keepers(_) | Look::Wave(..) => {}
         }
     }
 
@@ -311,7 +321,7 @@ impl Peers {
     }
 
     /// Rings a node for some hosts of a task.
-    fn ring(&mut self, node: &str, key: &TaskKey, hosts: &[HostId], hops: u8) {
+    pub(super) fn ring(&mut self, node: &str, key: &TaskKey, hosts: &[HostId], hops: u8) {
         for hosts in hosts.chunks(BELL_HOSTS_MAX) {
             // The next round asks again.
             if self.rings.len() < LOOKS_WAITING_MAX {
@@ -702,6 +712,9 @@ impl Tasks {
                 self.begin_job(cx, hosts, Job::Merging(Box::new(merging)));
             }
             (Look::Locate(number), found) => self.located(cx, number, found),
+            (Look::Wave(number, asked), found) => {
+                self.wave_found(cx, hosts, (number, asked), found);
+            }
             (Look::Keepers(keys), found) => self.keepers_found(hosts, keys, found),
             // The task is gone, or cannot be read.
             (Look::Part { hosts, reason, .. }, _) => {
@@ -916,6 +929,8 @@ impl Tasks {
                 slot
             }
             (Some(_), _) => return,
+            // Its keeper rings when its wave begins.
+            (None, _) if state == TaskState::Held => return,
             // A host may repeat what it reported of a task that it has finished.
             (None, _)
                 if state.is_settled()

@@ -342,6 +342,12 @@ impl Rollout {
         self.is_entering = true;
     }
 
+    /// Returns whether hosts of the present wave are still to be sent to.
+    #[must_use]
+    pub fn is_entering(&self) -> bool {
+        self.is_entering
+    }
+
     /// Decides what is to be done at `now`, and does it.
     pub fn step(&mut self, counts: Counts, now: Instant) -> Action {
         if self.is_entering || matches!(self.state, RolloutState::Done | RolloutState::Cancelled) {

@@ -63,7 +63,14 @@ impl Scope {
     /// # Errors
     /// It is outside of the target.
     pub(crate) fn check(&mut self, hosts: Directory<'_>, id: &HostId) -> Result<(), Refusal> {
-        let ip = hosts.ip_of(id);
+        self.check_at(id, hosts.ip_of(id))
+    }
+
+    /// Compares the next host, which has this address.
+    ///
+    /// # Errors
+    /// It is outside of the target.
+    pub(crate) fn check_at(&mut self, id: &HostId, ip: Option<IpAddr>) -> Result<(), Refusal> {
         match self.selection.takes(&Named { id, ip }) {
             true => Ok(()),
             false => Err(self.within.refusal(&format!("{id} is none"))),

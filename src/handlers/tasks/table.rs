@@ -312,7 +312,8 @@ pub(crate) struct TaskTable {
     recipients_working: usize,
     /// Tasks with states to be written, each once.
     dirty: VecDeque<u32>,
-    /// Last states of evicted tasks. Bounded by the size of the tables.
+    /// Last states of evicted tasks, and of hosts of other nodes whose wave has begun. Bounded by the
+    /// size of the tables.
     gone: VecDeque<TaskStates>,
     /// Removed tasks whose deliveries are not dropped yet.
     going: VecDeque<u32>,
@@ -640,7 +641,12 @@ impl TaskTable {
         !self.dirty.is_empty() || !self.gone.is_empty()
     }
 
-    /// Takes last states of an evicted task.
+    /// Queues states that are written before all others: those of hosts of other nodes.
+    pub(super) fn write_first(&mut self, states: TaskStates) {
+        self.gone.push_back(states);
+    }
+
+    /// Takes states that are written before all others.
     pub(super) fn take_gone(&mut self) -> Option<TaskStates> {
         self.gone.pop_front()
     }

@@ -24,8 +24,9 @@ use crate::handlers::tasks::rollout::{
 };
 use crate::handlers::tasks::scope::Scope;
 use crate::handlers::tasks::table::Task;
-use crate::ids::TaskKey;
-use crate::store::op::{Op, RolloutText, TaskState};
+use crate::ids::{HostId, TaskKey};
+use crate::limits::BELL_HOSTS_MAX;
+use crate::store::op::{Found, Op, RolloutText, TaskState, TaskStates};
 use crate::time::{Instant, Span};
 
 /// Interval of the looks at a rollout while the store is unavailable.
@@ -44,6 +45,8 @@ pub(crate) struct Rollouts {
     /// Their present wave begins when the store has it, so that a node that no longer keeps the task
     /// sends nothing. With `true` hosts of earlier waves may be held, too.
     beginning: BTreeMap<u64, bool>,
+    /// Number of looks at the nodes that hold hosts of the present wave.
+    looks: BTreeMap<u64, u32>,
 }
 
 impl Rollouts {
@@ -65,6 +68,7 @@ impl Rollouts {
     /// The store is unavailable: nothing under way has an answer, and all is written again.
     pub(crate) fn interrupt(&mut self) {
         self.writing.clear();
+        self.looks.clear();
     }
 
     /// Has the present wave of a task begin when it is stored.
@@ -93,6 +97,7 @@ impl Rollouts {
         self.ready.remove(&number);
         self.unwritten.remove(&number);
         self.beginning.remove(&number);
+        self.looks.remove(&number);
     }
 
     /// Sets the time at which a rollout is looked at, or has none.
@@ -115,6 +120,8 @@ pub(crate) struct Waving {
     number: u64,
     /// Place of the next delivery.
     place: usize,
+    /// Hosts that are not connected here, and that other nodes may hold.
+    away: Vec<HostId>,
 }
 
 /// Change of a task by an operator.
@@ -297,6 +304,13 @@ fn counts_of(task: &Task) -> Counts {
     counts
 }
 
+impl Waving {
+    /// Number of the task.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 impl Tasks {
     /// Looks at the rollout of a task in the next step: a host of it has changed.
     pub(super) fn touch_rollout(&mut self, slot: u32) {
@@ -401,23 +415,114 @@ impl Tasks {
             let Some(host) = host.filter(|_| is_held && !is_cancelled) else {
                 continue;
             };
-            let next = match (hosts.is_online(&host), offline) {
-                (true, _) => TaskState::Sent,
-                (false, OfflineRule::Queue) => TaskState::Queued,
-                (false, OfflineRule::Skip | OfflineRule::Fail) => TaskState::Offline,
-            };
-            self.turn_delivery(cx, slot, next, Cause::Ourselves);
-            if next == TaskState::Sent {
-                self.queue_delivery(slot);
+            if hosts.is_online(&host) || !cx.has_other_nodes() {
+                self.begin_held(cx, hosts, slot, offline);
+            } else {
+                waving.away.push(host);
             }
         }
-        until >= end
+        let is_last = until >= end;
+        while waving.away.len() >= BELL_HOSTS_MAX || (is_last && !waving.away.is_empty()) {
+            let rest = waving.away.len().saturating_sub(BELL_HOSTS_MAX);
+            let away = waving.away.split_off(rest);
+            *self.rollouts.looks.entry(waving.number).or_default() += 1;
+            self.peers.look_at_wave(waving.number, away);
+        }
+        is_last
     }
 
-    /// All hosts of a wave have been sent to.
+    /// The wave of a host has begun, and no other node holds it.
+    fn begin_held(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, slot: u32, rule: OfflineRule) {
+        let Some((host, _)) = self.table.names_of(slot) else {
+            return;
+        };
+        let next = match (hosts.is_online(host), rule) {
+            (true, _) => TaskState::Sent,
+            (false, OfflineRule::Queue) => TaskState::Queued,
+            (false, OfflineRule::Skip | OfflineRule::Fail) => TaskState::Offline,
+        };
+        self.turn_delivery(cx, slot, next, Cause::Ourselves);
+        if next == TaskState::Sent {
+            self.queue_delivery(slot);
+        }
+    }
+
+    /// The nodes that hold some hosts of a wave are known: these are sent the task by their nodes.
+    pub(super) fn wave_found(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        (number, asked): (u64, Vec<HostId>),
+        found: Found,
+    ) {
+        let Some(left) = self.rollouts.looks.get_mut(&number) else {
+            return;
+        };
+        *left -= 1;
+        let is_last = *left == 0;
+        if is_last {
+            self.rollouts.looks.remove(&number);
+        }
+        let slot = self.table.slot_of(number);
+        let task = slot.and_then(|slot| Some((slot, self.table.task(slot)?)));
+        let Some((task_slot, task)) = task else {
+            return;
+        };
+        let Some(rollout) = task.rollout.as_deref() else {
+            return;
+        };
+        let (key, rule) = (task.key.clone(), rollout.offline());
+        if rollout.state() == RolloutState::Cancelled {
+            return;
+        }
+        let Found::Holders(holders) = found else {
+            // The hosts are still held.
+            return self.rollouts.begin_when_stored(number, true);
+        };
+        let mut rings: BTreeMap<&str, Vec<HostId>> = BTreeMap::new();
+        let mut states = Vec::new();
+        for (host, of) in asked.into_iter().zip(&holders.of) {
+            let slot = self.table.delivery_of(&key, &host);
+            let is_held = |slot: &u32| {
+                let delivery = self.table.delivery(*slot);
+                delivery.is_some_and(|delivery| delivery.state == TaskState::Held)
+            };
+            let Some(slot) = slot.filter(is_held) else {
+                continue;
+            };
+            match of.and_then(|of| holders.nodes.get(of)) {
+                Some((node, _)) if !hosts.is_online(&host) => {
+                    self.turn_delivery(cx, slot, TaskState::Sent, Cause::Ourselves);
+                    self.leave_to_others(slot);
+                    states.push((host.clone(), TaskState::Sent));
+                    rings.entry(node).or_default().push(host);
+                }
+                _ => self.begin_held(cx, hosts, slot, rule),
+            }
+        }
+        if !states.is_empty() {
+            self.find_again(cx);
+            let (over, last) = (false, false);
+            self.table.write_first(TaskStates {
+                key: key.clone(),
+                states,
+                over,
+                last,
+            });
+        }
+        for (node, hosts) in rings {
+            self.peers.ring(node, &key, &hosts, 0);
+        }
+        if is_last && !self.jobs.is_waving(number) {
+            self.first_wave_entered(cx, task_slot);
+        }
+    }
+
+    /// All hosts of a wave have been sent to, or their nodes are being looked up.
     pub(super) fn waved(&mut self, cx: &Ctx<'_>, waving: &Waving) {
         let is_it = |task: &&Task| task.number == waving.number;
-        if self.table.task(waving.task).filter(is_it).is_some() {
+        let is_there = self.table.task(waving.task).filter(is_it).is_some();
+        if is_there && !self.rollouts.looks.contains_key(&waving.number) {
             self.first_wave_entered(cx, waving.task);
         }
     }
@@ -459,6 +564,17 @@ impl Tasks {
             .filter_map(|slot| self.table.task(slot));
         let with = all.filter(|task| task.rollout.is_some());
         self.rollouts.unwritten = with.map(|task| task.number).collect();
+        // Looks at the nodes of a wave's hosts have no answer any more.
+        for number in self.rollouts.unwritten.clone() {
+            let slot = self.table.slot_of(number);
+            let task = slot.and_then(|slot| self.table.task(slot));
+            let is_entering = |rollout: &Rollout| rollout.is_entering();
+            if task.is_some_and(|task| {
+                !task.is_partial() && task.rollout.as_deref().is_some_and(is_entering)
+            }) {
+                self.rollouts.begin_when_stored(number, true);
+            }
+        }
     }
 
     /// Moves changed rollouts into a batch.
@@ -501,6 +617,7 @@ impl Tasks {
                 task: slot,
                 number,
                 place: if is_resumed { 0 } else { start },
+                away: Vec::new(),
             }));
         }
     }
