@@ -69,11 +69,7 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
     let pass = (!args.queue && !args.allow_unknown)
         .then_some(" (--queue sends it when it comes, --allow-unknown sends it all the same)");
     let mut options = Map::new();
-    // A plan has the hosts of one node.
     let several = target.is_some() && rollout::has_other_nodes(&api);
-    if several && args.rollout.has_waves() {
-        print_note("other nodes hold hosts: the waves are of those of the asked node");
-    }
     let hosts = match &target {
         Some(target) if several && !args.rollout.has_waves() && !args.dry_run => {
             let target = (Some(target), &*named);

@@ -92,7 +92,7 @@ pub fn fetch(api: &Api, target: &str, rollout: &RolloutArgs) -> Result<(Plan, Va
     Ok((plan, answer))
 }
 
-/// Returns whether other nodes may hold hosts, which a plan does not have.
+/// Returns whether other nodes may hold hosts.
 pub fn has_other_nodes(api: &Api) -> bool {
     #[derive(Deserialize)]
     struct Nodes {
