@@ -195,6 +195,7 @@ impl Tasks {
         self.states.walk();
         self.peers.begin(cx);
         self.check_keepers(cx);
+        self.rollouts.interrupt();
         self.rewrite_rollouts();
         // At the first store connection the tables equal the store's content.
         self.restores.begin(lost_data && session > 1, session);

@@ -557,14 +557,13 @@ impl Tasks {
 
     /// Has all rollouts written again: the store may lack their last changes.
     pub(super) fn rewrite_rollouts(&mut self) {
-        self.rollouts.interrupt();
         let all = self
             .table
             .newest_first(0)
             .filter_map(|slot| self.table.task(slot));
         let with = all.filter(|task| task.rollout.is_some());
         self.rollouts.unwritten = with.map(|task| task.number).collect();
-        // Looks at the nodes of a wave's hosts have no answer any more.
+        // A wave that was interrupted goes out to what is left of its hosts.
         for number in self.rollouts.unwritten.clone() {
             let slot = self.table.slot_of(number);
             let task = slot.and_then(|slot| self.table.task(slot));
