@@ -697,8 +697,10 @@ impl Process {
     fn hand_over(&mut self, at: Moment) {
         while let Some(batch) = self.core.pull(at, BATCH_OPS_MAX) {
             for op in &batch.ops {
-                if let Op::Online(op) = op {
-                    self.asked.push((op.ticket, op.host.to_string()));
+                match op {
+                    Op::Online(op) => self.asked.push((op.ticket, op.host.to_string())),
+                    Op::Offline(op) => self.asked.push((op.ticket, op.host.to_string())),
+                    _ => {}
                 }
             }
             self.channel.push_back(batch);
