@@ -742,6 +742,9 @@ pub const LOG_TRACE_BYTES_MAX: usize = 512;
 pub const LOG_FIELDS_MAX: usize = 8;
 /// Similar lines (one target, one host) written within [`LOG_WINDOW_S`]. Further ones are counted.
 pub const LOG_LINES_ALIKE_MAX: u32 = 20;
+/// Audit lines of requests that succeeded, of one sender, written within [`LOG_WINDOW_S`]. Further
+/// ones are counted; the events have all of them.
+pub const LOG_AUDIT_LINES_MAX: u32 = 1_000;
 /// Window in which similar lines are counted, in seconds.
 pub const LOG_WINDOW_S: u64 = 10;
 /// Pairs of target and host counted within a window. All further ones of a target count as one.

@@ -15,7 +15,10 @@ use std::hash::{BuildHasher, RandomState};
 use log::Level;
 
 use crate::ids::Numbered;
-use crate::limits::{LOG_LINES_ALIKE_MAX, LOG_PAIRS_MAX};
+use crate::limits::{LOG_AUDIT_LINES_MAX, LOG_LINES_ALIKE_MAX, LOG_PAIRS_MAX};
+
+/// Target of the lines about requests that change something.
+const AUDIT: &str = "audit";
 
 /// Length of the examined beginning of a message, in bytes.
 const BEGINNING_BYTES: usize = 128;
@@ -59,18 +62,24 @@ impl Limiter {
     /// Returns whether a line of this target about the host `who` may be written; otherwise counts
     /// it.
     pub(super) fn admit(&mut self, level: Level, target: &str, mut who: &str) -> bool {
-        let mut key = self.hasher.hash_one((target, who));
+        // What has been changed is shown line by line; refusals are limited as anything else.
+        let is_change = target == AUDIT && level == Level::Info;
+        let most = match is_change {
+            true => LOG_AUDIT_LINES_MAX,
+            false => LOG_LINES_ALIKE_MAX,
+        };
+        let mut key = self.hasher.hash_one((target, who, is_change));
         if self.counts.len() >= LOG_PAIRS_MAX && !self.counts.contains_key(&key) {
             // The table is full: other hosts of this target share a count. There are few targets,
             // all constants.
             who = "";
-            key = self.hasher.hash_one((target, who));
+            key = self.hasher.hash_one((target, who, is_change));
         }
         let count = self.counts.entry(key).or_insert(Count {
             written: 0,
             more: None,
         });
-        if count.written < LOG_LINES_ALIKE_MAX {
+        if count.written < most {
             count.written += 1;
             return true;
         }
@@ -167,6 +176,18 @@ mod tests {
         (0..times)
             .map(|_| u32::from(admit(limiter, target, format_args!("{message}"))))
             .sum()
+    }
+
+    #[test]
+    fn changes_in_the_audit_are_not_gathered_at_once() {
+        let mut limiter = Limiter::new();
+        let mut written = |level, lines: u32| {
+            let taken = (0..lines).filter(|_| limiter.admit(level, AUDIT, "ops"));
+            taken.count() as u32
+        };
+        assert_eq!(written(Level::Warn, 100), LOG_LINES_ALIKE_MAX);
+        assert_eq!(written(Level::Info, 500), 500);
+        assert_eq!(written(Level::Info, 600), LOG_AUDIT_LINES_MAX - 500);
     }
 
     #[test]
