@@ -21,6 +21,7 @@
 //! - [`Config`] holds every setting, with defaults; [`Config::load`] reads `config.json`.
 //! - [`Handle::events`] follows hosts that come and go, as [`Event`]s.
 //! - [`DispatchSource`] describes a task: its commands, its hosts and its key.
+//! - [`Rollout`] builds a task for a target, which may go out in waves.
 //!
 //! Features: `embedded` (default) is the store in files, `tls` (default) is TLS for hosts and for
 //! Redis, `cli` (default) is the program `anthill`, `agent` its subcommand `agent` alone. Modules
@@ -91,6 +92,6 @@ pub use ids::HostId;
 #[doc(hidden)]
 pub use server::event_json;
 pub use server::{
-    BindError, DispatchError, DispatchSource, Events, Handle, HandleError, Host, Ready, ServeError,
-    Server, TaskState,
+    BindError, DispatchError, DispatchSource, Events, Handle, HandleError, Host, Ready, Rollout,
+    ServeError, Server, TaskState,
 };

@@ -215,7 +215,8 @@ impl Handle {
     }
 
     /// Stores a task and sends it to its hosts. Returns the first state of each host; later states
-    /// are [`events`](Self::events). See [`DispatchSource`] for an example.
+    /// are [`events`](Self::events). See [`DispatchSource`] for an example, and
+    /// [`Rollout`](super::Rollout) for a task that goes to a target in waves.
     ///
     /// # Errors
     /// When the task is invalid, its key was used before, the server cannot take it now, or has
@@ -224,7 +225,7 @@ impl Handle {
         &self,
         source: &dyn DispatchSource,
     ) -> Result<BTreeMap<HostId, TaskState>, DispatchError> {
-        match self.ask(Request::Dispatch(new_task(source)))? {
+        match self.ask(Request::Dispatch(new_task(source)?))? {
             Response::Dispatched { hosts, .. } => Ok(hosts.iter().cloned().collect()),
             Response::Error { kind, text } => Err(DispatchError::Refused { kind, text }),
             _ => Err(DispatchError::Refused {

@@ -37,7 +37,7 @@ use crate::store::worker::{self, Make, Plan, StoreThread};
 pub use crate::reactor::error::{BindError, ServeError};
 pub use crate::reactor::request::Host;
 pub use crate::store::op::TaskState;
-pub use dispatch::{DispatchError, DispatchSource};
+pub use dispatch::{DispatchError, DispatchSource, Rollout};
 #[doc(hidden)]
 pub use handle::event_json;
 pub use handle::{Events, Handle, HandleError};
