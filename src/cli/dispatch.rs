@@ -8,12 +8,15 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::escape;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
 
 use super::api::{Api, ApiError};
 use super::args::DispatchArgs;
@@ -113,11 +116,24 @@ pub fn run(args: &DispatchArgs) -> Result<(), Failure> {
         queue: args.queue,
         options,
     };
-    let (key, answer) = order.send(&api)?;
+    let is_rollout = !order.options.is_empty();
+    if let (Some(expected), Some(hosts)) = (args.rollout.expect, &order.hosts)
+        && hosts.len() as u64 != expected
+    {
+        let count = hosts.len();
+        return Err(Failure::usage(format!(
+            "{expected} hosts were expected, and there are {count}: nothing is sent"
+        )));
+    }
+    let (key, answer) = order.send(&api).map_err(|error| match is_rollout {
+        true => error.of_target(),
+        false => error.into(),
+    })?;
     match args.wait {
         None => show(&api, &key, answer, args),
         Some(limit) => {
             let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+            say_on_interrupt(&key)?;
             let task = follow(&api, &key, deadline)?;
             conclude(&api, &key, &task, args)
         }
@@ -161,7 +177,7 @@ impl Order {
     ///
     /// # Errors
     /// A server that refuses the task.
-    pub fn send(&self, api: &Api) -> Result<(String, Map<String, Value>), Failure> {
+    pub fn send(&self, api: &Api) -> Result<(String, Map<String, Value>), ApiError> {
         if let Some(key) = &self.key {
             return Ok((key.clone(), self.post(api, key)?));
         }
@@ -173,7 +189,7 @@ impl Order {
             match self.post(api, &key) {
                 Ok(answer) => return Ok((key, answer)),
                 Err(error) if error.is_conflict() && tries < KEYS_MADE_MAX => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -188,6 +204,25 @@ impl Order {
         request.insert("queue".to_owned(), json!(self.queue));
         api.post("/v1/tasks", &Value::Object(request))
     }
+}
+
+/// From now on an interrupt ends the wait with a note that the task goes on.
+fn say_on_interrupt(key: &str) -> Result<(), Failure> {
+    let refused = |error: io::Error| Failure::failed(format!("cannot catch signals: {error}"));
+    let mut signals = Signals::new([SIGINT]).map_err(refused)?;
+    let note = format!(
+        "{key} goes on without this command: anthill task {key} shows it, anthill cancel {key} ends it"
+    );
+    let wait = move || {
+        if let Some(signal) = signals.forever().next() {
+            eprintln!();
+            print_note(&note);
+            std::process::exit(128 + signal);
+        }
+    };
+    let thread = thread::Builder::new().name("interrupt".to_owned());
+    thread.spawn(wait).map_err(refused)?;
+    Ok(())
 }
 
 /// Prints the state of each host in the new task.
@@ -244,15 +279,10 @@ pub fn follow(api: &Api, key: &str, deadline: Option<Instant>) -> Result<Task, F
                     print_error("the server answers again");
                 }
                 let tally = task.tally();
-                if let Some(why) = task.paused() {
+                let is_paused = task.rollout().is_some_and(|rollout| rollout.is_paused());
+                if is_paused {
                     progress.clear();
-                    let words = tally.in_words();
-                    return Err(Failure::ended(
-                        3,
-                        format!(
-                            "{key}: {words}; the rollout is paused: {why} (anthill resume {key})"
-                        ),
-                    ));
+                    return Ok(task);
                 }
                 if tally.ended() == tally.all() {
                     progress.clear();
@@ -308,10 +338,17 @@ fn conclude(api: &Api, key: &str, task: &Task, args: &DispatchArgs) -> Result<()
 /// Checks that every host is `done`.
 ///
 /// # Errors
-/// The counts, if a host is not.
+/// The counts, if a host is not; status 3 if its rollout is paused.
 pub fn check_ended(key: &str, task: &Task) -> Result<(), Failure> {
     let tally = task.tally();
     let words = format!("{key}: {}", tally.in_words());
+    if let Some(rollout) = task.rollout().filter(rollout::State::is_paused) {
+        let next = rollout.next(key).unwrap_or_default();
+        return Err(Failure::ended(
+            3,
+            format!("{words}; the rollout is {rollout} ({next})"),
+        ));
+    }
     if tally.ended() < tally.all() {
         return Err(Failure::failed(format!("{words} when time was up")));
     }

@@ -4,12 +4,15 @@ use serde_json::{Map, Value};
 
 use super::api::{Api, ApiError};
 use super::args::LabelArgs;
+use super::groups::counted;
 use super::pages::percent_encoded;
 use super::{Failure, confirm, print_note, recipients};
 use crate::escape::escape;
 
 /// Number of hosts above which the action is confirmed.
 const UNCONFIRMED_MAX: usize = 100;
+/// Number of hosts up to which each is looked at, to count those that are changed.
+const LOOKED_AT_MAX: usize = 1_000;
 
 /// Changes the labels.
 ///
@@ -17,15 +20,21 @@ const UNCONFIRMED_MAX: usize = 100;
 /// Wrong usage, or no good answer from a server.
 pub fn run(args: &LabelArgs) -> Result<(), Failure> {
     let changes = changes(&args.changes)?;
-    recipients::parse("TARGET", Some(&args.target))?;
+    let target = recipients::parse("TARGET", Some(&args.target))?;
     let api = Api::new(&args.api)?;
     let hosts = recipients::resolve(&api, &args.target)?;
-    if hosts.len() > UNCONFIRMED_MAX {
+    let names_all = target.is_some_and(|target| target.names_all());
+    if names_all || hosts.len() > UNCONFIRMED_MAX {
         let counted = confirm::counted(hosts.iter().map(String::as_str));
         confirm::ask(&format!("change labels of {counted}"), args.yes)?;
     }
-    let body = Value::Object(changes);
-    for (done, host) in hosts.iter().enumerate() {
+    let body = Value::Object(changes.clone());
+    let mut changed = 0;
+    for host in &hosts {
+        let before: Value = match hosts.len() <= LOOKED_AT_MAX {
+            true => api.get(&format!("/v1/hosts/{}", percent_encoded(host)))?,
+            false => Value::Null,
+        };
         let path = format!("/v1/hosts/{}/labels", percent_encoded(host));
         let answer: Result<Value, ApiError> = api.patch(&path, &body);
         answer.map_err(|error| {
@@ -34,14 +43,38 @@ pub fn run(args: &LabelArgs) -> Result<(), Failure> {
                 false => Failure::failed,
             };
             failure(format!(
-                "{}: {error} ({done} hosts are changed)",
-                escape(host)
+                "{}: {error} ({} changed before it)",
+                escape(host),
+                counted(changed)
             ))
         })?;
+        changed += u64::from(!has_already(&before, &changes));
     }
-    let word = if hosts.len() == 1 { "host" } else { "hosts" };
-    print_note(&format!("labels of {} {word} changed", hosts.len()));
+    let same = hosts.len() as u64 - changed;
+    print_note(&match (changed, same) {
+        (0, same) => format!("nothing changed: {} had it so", counted(same)),
+        (changed, 0) => format!("labels of {} changed", counted(changed)),
+        (changed, same) => format!(
+            "labels of {} changed; {} had it so",
+            counted(changed),
+            counted(same)
+        ),
+    });
     Ok(())
+}
+
+/// Returns whether an administrator's labels of a host are already as the changes have them.
+fn has_already(host: &Value, changes: &Map<String, Value>) -> bool {
+    let Some(sources) = host.get("label_sources") else {
+        return false;
+    };
+    changes.iter().all(|(key, value)| {
+        let is_set = sources.get(key).and_then(Value::as_str) == Some("admin");
+        match value {
+            Value::Null => !is_set && sources.get(key).is_none_or(|source| source != "config"),
+            value => is_set && host.get("labels").and_then(|all| all.get(key)) == Some(value),
+        }
+    })
 }
 
 /// Reads the changes: a value, or null for a label to be removed.
@@ -74,6 +107,26 @@ mod tests {
     fn read(texts: &[&str]) -> Result<Value, Failure> {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         changes(&texts).map(Value::Object)
+    }
+
+    #[test]
+    fn a_change_that_is_there_already_changes_nothing() {
+        let host = json!({"labels": {"dc": "fra", "os": "debian", "role": "web"},
+            "label_sources": {"dc": "admin", "os": "host", "role": "config"}});
+        for (texts, is_there) in [
+            (&["dc=fra"][..], true),
+            (&["x-"], true),
+            (&["os-"], true),
+            (&["dc=fra", "x-"], true),
+            (&["dc=ams"], false),
+            (&["dc-"], false),
+            (&["os=debian"], false),
+            (&["role-"], false),
+        ] {
+            let all = read(texts).unwrap();
+            let found = has_already(&host, all.as_object().unwrap());
+            assert_eq!(found, is_there, "{texts:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `anthill plan`, `cancel`, `pause` and `resume`, and the options of a rollout.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -9,7 +11,10 @@ use super::groups::counted;
 use super::pages::percent_encoded;
 use super::{Failure, print_json, print_lines, print_note, recipients};
 use crate::escape::escape;
+use crate::handlers::tasks_options::{Amount, RolloutOptions};
 
+/// Longest time between two waves, and of a wave.
+const SECONDS_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// Hosts above which a target is confirmed.
 const UNCONFIRMED_MAX: u64 = 100;
 /// Characters of a folded list that a line shows.
@@ -36,11 +41,57 @@ impl RolloutArgs {
         self.batch.is_some() || self.canary.is_some()
     }
 
+    /// Checks the values that the server would refuse, and names the options.
+    ///
+    /// # Errors
+    /// Status 2 for the first wrong value.
+    fn check(&self) -> Result<(), Failure> {
+        let wrong = |option: &str, text: &str, may: &str| {
+            let text = escape(text);
+            Failure::usage(format!("{option} is '{text}': {may}"))
+        };
+        if let Some(text) = &self.batch {
+            let steps = text.split(',').map(Amount::parse);
+            let steps: Option<Vec<Amount>> = steps.collect();
+            let steps = steps.filter(|steps| steps.iter().all(|step| !step.is_none()));
+            let may = "it may be numbers of hosts and shares above 0, such as 1,10%,100%";
+            let batch = steps.ok_or_else(|| wrong("--batch", text, may))?;
+            let canary = self.canary;
+            let options = RolloutOptions {
+                batch,
+                canary,
+                ..RolloutOptions::default()
+            };
+            options
+                .check_steps()
+                .map_err(|why| wrong("--batch", text, &why))?;
+        }
+        if self.canary == Some(0) {
+            return Err(wrong("--canary", "0", "it may be a number above 0"));
+        }
+        if let Some(text) = &self.max_fail
+            && Amount::parse(text).is_none()
+        {
+            let may = "it may be a number of hosts, or a share such as 5%";
+            return Err(wrong("--max-fail", text, may));
+        }
+        if self.wave_timeout.is_some_and(|time| time.is_zero()) {
+            let why = "no wave would end in time";
+            return Err(wrong("--wave-timeout", "0", why));
+        }
+        if self.wave_timeout.is_some_and(|time| time > SECONDS_MAX) {
+            let may = "it may be up to 2592000 seconds, 30 days";
+            return Err(Failure::usage(format!("--wave-timeout is too long: {may}")));
+        }
+        Ok(())
+    }
+
     /// Adds the options to a request.
     ///
     /// # Errors
-    /// A pause that is neither a number nor `ask`.
+    /// Status 2 for a wrong value.
     pub fn add_to(&self, request: &mut Map<String, Value>) -> Result<(), Failure> {
+        self.check()?;
         let mut add = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 request.insert(name.to_owned(), value);
@@ -50,20 +101,17 @@ impl RolloutArgs {
             None => None,
             Some("ask") => Some(json!("ask")),
             Some(text) => match text.parse::<f64>() {
-                Ok(seconds) if seconds.is_finite() && seconds >= 0.0 => Some(Value::from(seconds)),
+                Ok(seconds) if (0.0..=SECONDS_MAX.as_secs_f64()).contains(&seconds) => {
+                    Some(Value::from(seconds))
+                }
                 _ => {
                     let text = escape(text);
                     return Err(Failure::usage(format!(
-                        "--pause is '{text}': it may be a number of seconds, or ask"
+                        "--pause is '{text}': it may be a number of seconds, up to 2592000, or ask"
                     )));
                 }
             },
         };
-        if self.wave_timeout.is_some_and(|time| time.is_zero()) {
-            return Err(Failure::usage(
-                "--wave-timeout is 0: no wave would end in time",
-            ));
-        }
         add("batch", self.batch.as_ref().map(|text| json!(text)));
         add("canary", self.canary.map(Value::from));
         add("max_fail", self.max_fail.as_ref().map(|text| json!(text)));
@@ -116,8 +164,8 @@ impl Plan {
     /// Describes the hosts: `37 hosts (web-[1-37])`.
     pub fn counted(&self) -> String {
         let folded: Vec<&str> = self.waves.iter().map(|wave| wave.folded.as_str()).collect();
-        let word = if self.hosts == 1 { "host" } else { "hosts" };
-        format!("{} {word} ({})", self.hosts, shortened(&folded.join(",")))
+        let hosts = counted(self.hosts);
+        format!("{hosts} ({})", shortened(&folded.join(",")))
     }
 
     /// Returns whether so many hosts are confirmed first.
@@ -132,13 +180,8 @@ impl Plan {
                 0 => String::new(),
                 count => format!(", {count} offline"),
             };
-            let word = if wave.hosts == 1 { "host" } else { "hosts" };
-            let folded = escape(&wave.folded);
-            format!(
-                "wave {}: {} {word}{offline}: {folded}",
-                number + 1,
-                wave.hosts
-            )
+            let (hosts, folded) = (counted(wave.hosts), escape(&wave.folded));
+            format!("wave {}: {hosts}{offline}: {folded}", number + 1)
         };
         self.waves.iter().enumerate().map(line).collect()
     }
@@ -215,7 +258,14 @@ pub fn cancel(args: &KeyArgs) -> Result<(), Failure> {
         count("asked")
     );
     if cannot.is_empty() {
-        print_note(&words);
+        let has_ended = count("cancelled") + count("asked") == 0;
+        print_note(&match has_ended {
+            true => format!(
+                "{}: all its hosts had ended: nothing is cancelled",
+                args.key
+            ),
+            false => words,
+        });
         return Ok(());
     }
     let folded = shortened(&crate::codec::target::fold(cannot.iter().copied()));
@@ -231,14 +281,81 @@ pub fn cancel(args: &KeyArgs) -> Result<(), Failure> {
 /// No such task, a rollout in another state, or no good answer from a server.
 pub fn control(args: &KeyArgs, what: &str) -> Result<(), Failure> {
     let answer = ask(args, what)?;
-    if args.json {
-        return print_json(&Value::Object(answer).to_string());
+    let mut state = State::of(&answer);
+    if what == "resume" {
+        // The server has looked at the rollout since: the next wave has begun, or it has paused
+        // again.
+        let api = Api::new(&args.api)?;
+        let path = format!("/v1/tasks/{}?limit=1", percent_encoded(&args.key));
+        let now: Result<Map<String, Value>, ApiError> = api.get(&path);
+        state = now.ok().and_then(|task| State::of(&task)).or(state);
     }
-    let rollout = answer.get("rollout");
-    let of = |name: &str| rollout.and_then(|rollout| rollout.get(name));
-    let number = |name: &str| of(name).and_then(Value::as_u64).unwrap_or(0);
-    let state = of("state").and_then(Value::as_str).unwrap_or("?");
-    let (wave, waves) = (number("wave"), number("waves"));
-    print_note(&format!("{}: {state}, wave {wave} of {waves}", args.key));
-    Ok(())
+    if args.json {
+        print_json(&Value::Object(answer).to_string())?;
+    }
+    let Some(state) = state else {
+        return Ok(());
+    };
+    match what == "resume" && state.is_paused() {
+        // A reason for a pause is still there.
+        true => Err(Failure::ended(
+            3,
+            format!("{}: pauses again at once: {state}", args.key),
+        )),
+        false => {
+            print_note(&format!("{}: {state}", args.key));
+            Ok(())
+        }
+    }
+}
+
+/// State of a rollout, as the server shows it.
+#[derive(Debug, Deserialize)]
+pub struct State {
+    state: String,
+    wave: u64,
+    waves: u64,
+    #[serde(default)]
+    why: Option<String>,
+}
+
+impl State {
+    /// The member `rollout` of a task, if it has one.
+    pub fn of(task: &Map<String, Value>) -> Option<Self> {
+        Self::deserialize(task.get("rollout")?).ok()
+    }
+
+    /// Returns whether no wave begins before someone resumes the rollout.
+    pub fn is_paused(&self) -> bool {
+        self.state == "paused"
+    }
+
+    /// The commands that an operator may type next, if there are any.
+    pub fn next(&self, key: &str) -> Option<String> {
+        match self.state.as_str() {
+            "paused" => Some(format!(
+                "anthill resume {key} goes on, anthill cancel {key} ends it"
+            )),
+            "running" if self.wave < self.waves => Some(format!(
+                "anthill pause {key} holds the waves to come, anthill cancel {key} ends it"
+            )),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            state,
+            wave,
+            waves,
+            why,
+        } = self;
+        write!(f, "{state}, wave {wave} of {waves}")?;
+        match why {
+            Some(why) => write!(f, ": {why}"),
+            None => Ok(()),
+        }
+    }
 }

@@ -20,7 +20,8 @@ use super::args::TaskArgs;
 use super::order::Rank;
 use super::pages::{self, percent_encoded};
 use super::{
-    Failure, color, did_you_mean, groups, output, print, print_json, print_note, table, terminal,
+    Failure, color, did_you_mean, groups, output, print, print_json, print_note, rollout, table,
+    terminal,
 };
 
 /// Limit of the lines shown of one output.
@@ -221,15 +222,9 @@ impl Task {
         serde_json::to_string(&self.document).unwrap_or_default()
     }
 
-    /// Reason for the pause of its rollout, if that is paused.
-    pub fn paused(&self) -> Option<String> {
-        let rollout = self.document.get("rollout")?;
-        let is_paused = rollout.get("state").and_then(Value::as_str) == Some("paused");
-        let why = rollout
-            .get("why")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        is_paused.then(|| why.to_owned())
+    /// State of its rollout, if it has one.
+    pub fn rollout(&self) -> Option<rollout::State> {
+        rollout::State::of(&self.document)
     }
 
     /// Counts the hosts by state.
@@ -366,6 +361,15 @@ impl Task {
             "CREATED  {}",
             table::age(&self.created, SystemTime::now())
         )];
+        if let Some(target) = self.document.get("target").and_then(Value::as_str) {
+            lines.push(format!("TARGET   {}", shown(target)));
+        }
+        if let Some(rollout) = self.rollout() {
+            lines.push(format!("ROLLOUT  {}", escape::escape(&rollout.to_string())));
+            if let Some(next) = rollout.next(key) {
+                lines.push(format!("         {}", escape::escape(&next)));
+            }
+        }
         lines.push(String::new());
         lines.extend(table::columns(&["PRIORITY", "COMMAND"], rows, width));
         lines.push(String::new());
@@ -601,6 +605,24 @@ mod tests {
                 "    up",
                 "",
                 "All of an output: anthill output AC1 web-20 'df -h'",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_paused_rollout_shows_its_reason_and_what_to_type() {
+        let mut task = task(json!({"a": {"state": "failed"}, "b": {"state": "held"}}));
+        let rollout = json!({"state": "paused", "wave": 1, "waves": 2, "why": "1 host failed"});
+        task.document.insert("target".to_owned(), json!("web-*"));
+        task.document.insert("rollout".to_owned(), rollout);
+        let text = task.text("AC1", None);
+        let lines: Vec<&str> = text.lines().skip(1).take(3).collect();
+        assert_eq!(
+            lines,
+            [
+                "TARGET   web-*",
+                "ROLLOUT  paused, wave 1 of 2: 1 host failed",
+                "         anthill resume AC1 goes on, anthill cancel AC1 ends it",
             ]
         );
     }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::api::{Api, ApiError};
 use super::args::TasksArgs;
 use super::task::Tally;
-use super::{Failure, pages, print_json, print_lines, table, terminal};
+use super::{Failure, pages, print_json, print_lines, rollout, table, terminal};
 
 /// Shows the tasks.
 ///
@@ -42,6 +42,8 @@ struct Summary {
     created: Option<String>,
     #[serde(default)]
     hosts: BTreeMap<String, u64>,
+    #[serde(default)]
+    rollout: Option<rollout::State>,
 }
 
 fn fetch(api: &Api) -> Result<Vec<Box<RawValue>>, ApiError> {
@@ -55,14 +57,21 @@ fn show(api: &Api, raw: &[Box<RawValue>]) -> Result<(), Failure> {
         .collect();
     let tasks = tasks.map_err(|error| api.foreign(error))?;
     let now = SystemTime::now();
+    let has_rollouts = tasks.iter().any(|task| task.rollout.is_some());
     let rows = tasks.iter().map(|task| {
         let tally = Tally::counted(task.hosts.clone()).in_words();
-        [
+        let rollout = task.rollout.as_ref().map(rollout::State::to_string);
+        let rollout = rollout.as_deref().unwrap_or("-");
+        let mut cells = vec![
             escape::escape(&task.key),
             table::age(&task.created, now),
             Cow::Owned(escape::escape(&tally).into_owned()),
-        ]
+        ];
+        if has_rollouts {
+            cells.push(Cow::Owned(escape::escape(rollout).into_owned()));
+        }
+        cells
     });
-    let lines = table::columns(&["KEY", "CREATED", "HOSTS"], rows, terminal::width());
-    print_lines(&lines)
+    let header = &["KEY", "CREATED", "HOSTS", "ROLLOUT"][..if has_rollouts { 4 } else { 3 }];
+    print_lines(&table::columns(header, rows, terminal::width()))
 }

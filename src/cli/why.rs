@@ -95,9 +95,10 @@ impl History {
             true => "has proved a key; it needs one from now on",
             false => "none",
         };
-        let way = match self.push {
-            true => "over its connection",
-            false => "by datagram",
+        let way = match (self.push, self.connections) {
+            (true, _) => "over its connection",
+            (false, 0) => "not known: it has no connection to the asked node",
+            (false, _) => "by datagram",
         };
         let mut lines = vec![
             format!("{:<9}  {}", "SESSIONS", self.connections),

@@ -191,7 +191,7 @@ fn options(members: &Members) -> Result<RolloutOptions, HttpResponse> {
         let seconds = seconds.ok_or_else(|| member.wrong("a number of seconds, 0 to 2592000"))?;
         Ok::<_, HttpResponse>(Span::from_secs_f64(seconds))
     };
-    Ok(RolloutOptions {
+    let options = RolloutOptions {
         target: not_null("target").map(Member::string).transpose()?,
         batch: match not_null("batch")
             .map(|member| Ok((member, member.amounts()?)))
@@ -234,7 +234,11 @@ fn options(members: &Members) -> Result<RolloutOptions, HttpResponse> {
             })
             .transpose()?,
         expect: not_null("expect").map(whole).transpose()?,
-    })
+    };
+    options
+        .check_steps()
+        .map_err(|why| wrong(&format!("\"batch\": {why}")))?;
+    Ok(options)
 }
 
 /// Reads changes of a host's labels.

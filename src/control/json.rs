@@ -244,6 +244,9 @@ pub fn task_summary(json: &mut Json, task: &TaskSummary) {
             json.member(state.as_str(), count);
         }
     });
+    if let Some(view) = &task.rollout {
+        json.nested("rollout", |json| rollout_state(json, view));
+    }
 }
 
 /// Name of a grouping, as a request has it.
@@ -381,12 +384,14 @@ pub fn task(json: &mut Json, view: &TaskView) {
 pub fn rollout(json: &mut Json, view: &RolloutView) {
     json.optional("target", view.target.as_ref());
     json.member("digest", &view.digest);
-    json.nested("rollout", |json| {
-        json.member("state", view.state.as_str());
-        json.member("wave", view.wave);
-        json.member("waves", view.waves);
-        json.member("why", &view.why);
-    });
+    json.nested("rollout", |json| rollout_state(json, view));
+}
+
+fn rollout_state(json: &mut Json, view: &RolloutView) {
+    json.member("state", view.state.as_str());
+    json.member("wave", view.wave);
+    json.member("waves", view.waves);
+    json.member("why", &view.why);
 }
 
 /// Writes a plan.
@@ -676,6 +681,7 @@ mod tests {
             key: TaskKey::parse("AC1", "AC").unwrap(),
             created: UnixMs(1_000),
             hosts: vec![(TaskState::Sent, 2), (TaskState::Done, 1)],
+            rollout: None,
         };
         assert_eq!(
             Json::object(|json| task_summary(json, &task)),

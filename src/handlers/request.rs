@@ -381,6 +381,8 @@ pub struct TaskSummary {
     pub created: UnixMs,
     /// Number of hosts in each state; only states with a host.
     pub hosts: Vec<(TaskState, u64)>,
+    /// Its target and rollout.
+    pub rollout: Option<RolloutView>,
 }
 
 /// One task, as it is shown.

@@ -9,6 +9,7 @@ use super::support::{Home, Host, Server, on_both_stores, until_so};
 on_both_stores!(
     waves_follow_each_other_over_a_kill,
     a_failure_pauses_and_cancel_ends,
+    a_change_is_stored_when_it_is_answered,
 );
 
 fn start(home: &mut Home) -> (Server, Vec<Host>) {
@@ -125,6 +126,163 @@ fn a_failure_pauses_and_cancel_ends(mut home: Home) {
     finish(&mut hosts[1], "AC1");
     server.until_task("AC1", "web-2", "done");
     assert_eq!(server.post("/v1/tasks/AC9/cancel", &json!({})).0, 404);
+}
+
+fn a_change_is_stored_when_it_is_answered(mut home: Home) {
+    let (server, mut hosts) = start(&mut home);
+    let task = json!({"key": "AC1", "commands": {"a": 1}, "target": "web-*", "batch": 1});
+    assert_eq!(server.post("/v1/tasks", &task).0, 201);
+    let (status, said) = server.post("/v1/tasks/AC1/pause", &json!({}));
+    assert_eq!((status, &said["rollout"]["state"]), (200, &json!("paused")));
+    server.kill();
+    let server = home.start();
+    server.until_ready(true);
+    assert_eq!(rollout(&server, "AC1")["state"], "paused");
+    let listed = server.json("/v1/tasks")["tasks"][0]["rollout"].clone();
+    assert_eq!(listed, rollout(&server, "AC1"));
+
+    // A failure beyond the budget pauses it again, as the next look at it shows.
+    drop(hosts);
+    hosts = connect(&server);
+    hosts[0].ask(rcc(2, "AC1").as_bytes());
+    server.until_task("AC1", "web-1", "no-book");
+    assert_eq!(server.post("/v1/tasks/AC1/resume", &json!({})).0, 200);
+    let shown = rollout(&server, "AC1");
+    assert_eq!(shown["state"], "paused", "{shown}");
+    assert!(shown["why"].as_str().unwrap().contains("1 host failed"));
+    assert_eq!(server.post("/v1/tasks/AC1/resume", &json!({})).0, 200);
+    let shown = rollout(&server, "AC1");
+    let next = (&shown["state"], &shown["wave"]);
+    assert_eq!(next, (&json!("running"), &json!(2)), "{shown}");
+
+    let (status, said) = server.post("/v1/tasks/AC1/cancel", &json!({}));
+    assert_eq!((status, &said["cancelled"]), (200, &json!(3)), "{said}");
+    server.kill();
+    let server = home.start();
+    server.until_ready(true);
+    assert_eq!(
+        states(&server, "AC1"),
+        ["no-book", "cancelled", "cancelled", "cancelled"]
+    );
+    let (status, said) = server.post("/v1/tasks/AC1/cancel", &json!({}));
+    assert_eq!((status, &said["cancelled"]), (200, &json!(0)), "{said}");
+}
+
+#[test]
+fn the_command_line_names_options_and_shows_pauses() {
+    let mut home = Home::embedded();
+    let (server, mut hosts) = start(&mut home);
+    let api = format!("http://{}", server.http);
+    let say = |words: &[&str]| run(home.path(), &[words, &["--api", &api]].concat());
+    let waves = ["--task", "a", "--target", "web-*", "--batch"];
+    for (more, words) in [
+        (
+            &["10,5"][..],
+            "--batch is '10,5': the step 5 is not above 10",
+        ),
+        (&["1,x"], "--batch is '1,x'"),
+        (&["1", "--max-fail", "many"], "--max-fail is 'many'"),
+        (&["1", "--canary", "0"], "--canary is '0'"),
+        (&["1", "--pause", "soon"], "--pause is 'soon'"),
+        (&["1", "--expect", "5"], "5 hosts were expected"),
+    ] {
+        for first in [
+            &["plan", "web-*", "--batch"][..],
+            &[&["dispatch", "AC1"][..], &waves].concat(),
+        ] {
+            let refused = say(&[first, more].concat());
+            assert_eq!(refused.status, Some(2), "{more:?}: {}", refused.stderr);
+            assert!(refused.stderr.contains(words), "{}", refused.stderr);
+        }
+    }
+    for target in [&["--host", "web-1"][..], &[]] {
+        let words = [
+            &["dispatch", "AC1", "--task", "a", "--expect", "9"][..],
+            target,
+        ]
+        .concat();
+        let refused = say(&words);
+        assert_eq!(refused.status, Some(2), "{}", refused.stderr);
+    }
+
+    let sent = say(&[&["dispatch", "AC1"][..], &waves, &["1"]].concat());
+    assert_eq!(sent.status, Some(0), "{}", sent.stderr);
+    hosts[0].ask(rcc(2, "AC1").as_bytes());
+    until_so("it pauses", || rollout(&server, "AC1")["state"] == "paused");
+    let shown = say(&["task", "AC1"]);
+    assert!(
+        shown
+            .stdout
+            .contains("ROLLOUT  paused, wave 1 of 4: 1 host failed")
+            && shown.stdout.contains("anthill resume AC1"),
+        "{}",
+        shown.stdout
+    );
+    let listed = say(&["tasks"]);
+    assert!(
+        listed.stdout.contains("paused, wave 1 of 4"),
+        "{}",
+        listed.stdout
+    );
+    let resumed = say(&["resume", "AC1"]);
+    assert_eq!(resumed.status, Some(0), "{}", resumed.stderr);
+    assert!(
+        resumed.stderr.contains("AC1: running, wave 2 of 4"),
+        "{}",
+        resumed.stderr
+    );
+    let cancelled = say(&["cancel", "AC1"]);
+    assert!(
+        cancelled.stderr.contains("3 cancelled"),
+        "{}",
+        cancelled.stderr
+    );
+    let again = say(&["cancel", "AC1"]);
+    assert!(
+        again.stderr.contains("nothing is cancelled"),
+        "{}",
+        again.stderr
+    );
+    assert_eq!(again.status, Some(0));
+
+    // A wait ends at a pause, with status 3 and the task on stdout.
+    let words = [
+        "dispatch", "AC2", "--task", "a", "--target", "web-*", "--batch", "1", "--json",
+    ];
+    let waited = std::thread::scope(|scope| {
+        let waited = scope.spawn(|| say(&[&words[..], &["--wait"]].concat()));
+        until_so("the task", || {
+            let tasks = server.json("/v1/tasks");
+            tasks["tasks"][0]["key"] == "AC2"
+        });
+        hosts[0].ask(rcc(2, "AC2").as_bytes());
+        waited.join().unwrap()
+    });
+    assert_eq!(waited.status, Some(3), "{}", waited.stderr);
+    let printed: Value = serde_json::from_str(&waited.stdout).unwrap();
+    assert_eq!(printed["rollout"]["state"], "paused");
+    assert!(
+        waited.stderr.contains("anthill resume AC2"),
+        "{}",
+        waited.stderr
+    );
+
+    // Labels of all hosts are confirmed, and a label that is not there is none to remove.
+    let unconfirmed = say(&["label", "all", "dc=fra"]);
+    assert_eq!(unconfirmed.status, Some(2), "{}", unconfirmed.stderr);
+    let same = say(&["label", "web-1", "dc-"]);
+    assert!(
+        same.stderr.contains("nothing changed: 1 host"),
+        "{}",
+        same.stderr
+    );
+    let nowhere = say(&["hosts", "--node", "nope"]);
+    assert_eq!(nowhere.status, Some(2), "{}", nowhere.stderr);
+    assert!(
+        nowhere.stderr.contains("--node is 'nope'"),
+        "{}",
+        nowhere.stderr
+    );
 }
 
 #[test]

@@ -86,6 +86,7 @@ impl Tasks {
                 place: 0,
                 judge,
             };
+            self.end_rollout(cx, slot);
             match self.expire_some(cx, &mut expiring, HOSTS_PER_STEP_MAX) {
                 true => self.expired(cx, &expiring),
                 false => self.jobs.push(Job::Expiring(expiring)),

@@ -173,6 +173,7 @@ impl Tasks {
                     key: task.key.clone(),
                     created: task.created,
                     hosts: task.counts().collect(),
+                    rollout: task.rollout.as_deref().map(rollout_view),
                 })
                 .collect(),
         }

@@ -52,11 +52,29 @@ impl Amount {
         matches!(self, Self::Hosts(0)) || self == Self::Percent(0.0)
     }
 
+    /// Returns whether it is more than `other`, which has the same unit.
+    fn is_above(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Hosts(own), Self::Hosts(other)) => own > other,
+            (Self::Percent(own), Self::Percent(other)) => own > other,
+            (Self::Hosts(_), Self::Percent(_)) | (Self::Percent(_), Self::Hosts(_)) => true,
+        }
+    }
+
     /// Number of hosts among `total`. A share is rounded up.
     fn of(self, total: u64) -> u64 {
         match self {
             Self::Hosts(count) => count,
             Self::Percent(share) => (total as f64 * share / 100.0).ceil() as u64,
+        }
+    }
+}
+
+impl std::fmt::Display for Amount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hosts(count) => write!(f, "{count}"),
+            Self::Percent(share) => write!(f, "{share}%"),
         }
     }
 }
@@ -175,6 +193,9 @@ pub struct Rollout {
     /// The next wave begins whatever the present one does.
     #[serde(default)]
     goes_on: bool,
+    /// Its task's time came before all hosts had it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_run_out: bool,
     /// Hosts of the present wave are still to be sent to.
     #[serde(skip)]
     is_entering: bool,
@@ -213,6 +234,36 @@ impl RolloutOptions {
     #[must_use]
     pub fn has_waves(&self) -> bool {
         !self.batch.is_empty() || self.canary.is_some()
+    }
+
+    /// Checks the steps: of numbers, and of shares, each is above the one before.
+    ///
+    /// # Errors
+    /// A step that adds no host.
+    pub fn check_steps(&self) -> Result<(), String> {
+        let (mut hosts, mut share) = (None, None);
+        for (place, step) in self.batch.iter().enumerate() {
+            if place > 0 && self.batch[place - 1] == Amount::Percent(100.0) {
+                return Err(format!(
+                    "the step {step} follows 100%: no host is left for it"
+                ));
+            }
+            let before = match step {
+                Amount::Hosts(_) => hosts.replace(*step),
+                Amount::Percent(_) => share.replace(*step),
+            };
+            if let Some(before) = before.filter(|before| !step.is_above(*before)) {
+                return Err(format!(
+                    "the step {step} is not above {before}: steps are cumulative"
+                ));
+            }
+        }
+        match (self.canary, &self.batch[..]) {
+            (Some(canary), [Amount::Hosts(first), _, ..]) if *first < canary => Err(format!(
+                "the step {first} is below the canary, {canary}: steps are cumulative"
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Number of hosts up to the end of each wave, of `total` hosts.
@@ -278,6 +329,7 @@ impl RolloutOptions {
             began: None,
             ended: None,
             goes_on: false,
+            has_run_out: false,
             is_entering: true,
         })
     }
@@ -452,9 +504,29 @@ impl Rollout {
         Ok(())
     }
 
+    /// Ends the rollout before `held` hosts had the task. Returns the reason, unless it has ended
+    /// already.
+    pub fn run_out(&mut self, held: u64) -> Option<String> {
+        if matches!(self.state, RolloutState::Done | RolloutState::Cancelled) {
+            return None;
+        }
+        let hosts = if held == 1 { "host" } else { "hosts" };
+        let why = format!("{held} {hosts} never had it: its time is over (dispatch.keep_s)");
+        self.state = RolloutState::Cancelled;
+        self.has_run_out = true;
+        self.why = Some(why.clone());
+        Some(why)
+    }
+
+    /// Returns whether it ended because its task's time came.
+    #[must_use]
+    pub fn has_run_out(&self) -> bool {
+        self.has_run_out
+    }
+
     /// Cancels the rollout.
     pub fn cancel(&mut self) {
-        if self.state != RolloutState::Done {
+        if !matches!(self.state, RolloutState::Done | RolloutState::Cancelled) {
             self.state = RolloutState::Cancelled;
             self.why = None;
         }
@@ -488,6 +560,55 @@ mod tests {
 
     fn at(seconds: u64) -> Instant {
         Instant::ZERO + Span::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_step_that_adds_no_host_is_an_error() {
+        let checked = |batch: &str, canary| {
+            let options = RolloutOptions {
+                batch: amounts(batch),
+                canary,
+                ..RolloutOptions::default()
+            };
+            options.check_steps()
+        };
+        for (batch, canary) in [
+            ("1,10%,100%", None),
+            ("1,10%,100%", Some(1)),
+            ("5", Some(10)),
+            ("50,10%", None),
+            ("50%,60,70%", None),
+        ] {
+            assert_eq!(checked(batch, canary), Ok(()), "{batch}");
+        }
+        for (batch, canary, words) in [
+            ("10,5", None, "the step 5 is not above 10"),
+            ("1,50%,10%", None, "the step 10% is not above 50%"),
+            ("5,5", None, "the step 5 is not above 5"),
+            ("100%,200", None, "the step 200 follows 100%"),
+            ("5,100%", Some(10), "the step 5 is below the canary, 10"),
+        ] {
+            let said = checked(batch, canary).unwrap_err();
+            assert!(said.starts_with(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_rollout_whose_time_is_over_is_not_done() {
+        let options = RolloutOptions {
+            batch: amounts("1"),
+            ..RolloutOptions::default()
+        };
+        let mut rollout = running(&options, 3);
+        let why = rollout.run_out(2).unwrap();
+        assert!(why.starts_with("2 hosts never had it"), "{why}");
+        assert_eq!(rollout.step(Counts::default(), at(9)), Action::Wait);
+        assert_eq!(rollout.state(), RolloutState::Cancelled);
+        assert_eq!(rollout.why(), Some(&*why));
+        assert_eq!(rollout.run_out(2), None);
+        let stored = serde_json::to_string(&rollout).unwrap();
+        let again: Rollout = serde_json::from_str(&stored).unwrap();
+        assert!(again.has_run_out());
     }
 
     fn running(options: &RolloutOptions, total: u64) -> Rollout {

@@ -542,6 +542,7 @@ impl Tasks {
                 rollout.restarted();
                 self.rollouts.begin_when_stored(number, true);
             }
+            RolloutState::Cancelled if rollout.has_run_out() => {}
             RolloutState::Cancelled => {
                 self.jobs.push(Job::Cancelling(Box::new(Cancelling {
                     requester: None,
@@ -552,6 +553,21 @@ impl Tasks {
                 })));
             }
             RolloutState::Done => {}
+        }
+    }
+
+    /// The time of a task has come: a rollout that has not reached all its hosts ends here.
+    pub(super) fn end_rollout(&mut self, cx: &mut Ctx<'_>, slot: u32) {
+        let Some(task) = self.table.task(slot).filter(|task| task.keeper.is_none()) else {
+            return;
+        };
+        let (held, number, key) = (counts_of(task).held, task.number, task.key.clone());
+        let Some(rollout) = self.table.rollout_mut(slot).filter(|_| held > 0) else {
+            return;
+        };
+        if let Some(why) = rollout.run_out(held) {
+            self.rollouts.unwritten.insert(number);
+            cx.log(log::Level::Warn, "rollout", key.to_string(), why);
         }
     }
 
