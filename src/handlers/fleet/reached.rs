@@ -13,7 +13,7 @@ impl Fleet {
         let ip = from.ip().to_canonical();
         let plain = self.plain_at(ip);
         let mut all = plain.into_iter().chain(self.addresses.behind(ip));
-        if self.addresses.behind(ip).len() + plain.iter().len() == 1 {
+        if self.addresses.count(ip) + plain.iter().len() == 1 {
             return all.next();
         }
         let mut same = self.reached_at(cx, ip, from.port());
