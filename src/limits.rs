@@ -289,6 +289,11 @@ pub const TLS_HANDSHAKES_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const TLS_HANDSHAKE_SPARED_BYTES: usize = 4 * 1024;
 /// Outgoing bytes of one connection that TLS holds. Further bytes stay in the reply queue.
 pub const TLS_BUFFER_BYTES_MAX: usize = 4096;
+/// Encrypted bytes requested from a socket in one call.
+pub const TLS_READ_BYTES: usize = 4096;
+/// Received bytes of one connection that are kept while a record or a handshake message is
+/// incomplete. A connection with more is closed.
+pub const TLS_UNREAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Head of an HTTP request, in bytes. A longer one is answered with 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
