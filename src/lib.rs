@@ -44,8 +44,8 @@ pub mod config;
 mod control;
 mod escape;
 #[cfg_attr(
-    not(feature = "cli"),
-    allow(dead_code, reason = "the program uses the rest")
+    not(all(feature = "cli", feature = "tls")),
+    allow(dead_code, reason = "the program with TLS uses the rest")
 )]
 mod files;
 #[cfg(any(test, fuzzing))]
