@@ -226,7 +226,7 @@ fn events_of_short_stays_of_one_address_are_summed_up() {
 #[test]
 fn events_of_short_stays_of_many_addresses_are_summed_up() {
     let mut world = world_of(1 << 20);
-    for number in 0..8_000 {
+    for number in 0..2_048 {
         let ip = format!("10.0.0.{}", number % 200);
         world.flicker(&ip, &format!("stranger-{number}"));
     }
@@ -236,7 +236,7 @@ fn events_of_short_stays_of_many_addresses_are_summed_up() {
     let told = world.told.iter().filter(single).count() as u32;
     assert_eq!(told, 2 * BRIEF_TOLD_ALL_MAX);
     assert!(world.told.contains(&"online honest".to_owned()));
-    let sum = format!("new-ids {}", 8_000 - BRIEF_TOLD_ALL_MAX);
+    let sum = format!("new-ids {}", 2_048 - BRIEF_TOLD_ALL_MAX);
     assert!(world.told.contains(&sum), "{:?}", world.told.last());
 }
 
