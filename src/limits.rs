@@ -661,6 +661,15 @@ pub const DIALS_PER_TURN_MAX: usize = 32;
 pub const DEVICES_PER_TURN_MAX: usize = 8;
 /// Bytes read from one of those sockets in a turn. The rest waits for the next turn.
 pub const DIALED_BYTES_PER_TURN_MAX: usize = 16 * 1024;
+/// Seconds for which a node keeps the lease of a device or target after the last renewal.
+pub const POLL_LEASE_S: u64 = 15;
+/// Seconds after the request of a renewal for which a node polls: it stops before the lease ends.
+pub const POLL_VALID_S: u64 = 12;
+/// Seconds between two requests of a lease, held or not.
+pub const POLL_EVERY_S: u64 = 5;
+/// Seconds for which a node must have been alone on its store, so that it keeps polling while the
+/// store is unavailable.
+pub const POLL_ALONE_S: u64 = 60;
 /// Milliseconds between two writes of the state of devices and targets. Changes in between are
 /// written once.
 pub const OUTSIDE_WRITE_MS: u64 = 200;

@@ -85,6 +85,12 @@ impl HttpResponse {
         Self::json(200, Json::object(write))
     }
 
+    /// 200 with a complete JSON document.
+    #[must_use]
+    pub fn document(document: String) -> Self {
+        Self::json(200, document)
+    }
+
     fn json(status: u16, document: String) -> Self {
         Self::with_body(status, JSON, document.into_bytes())
     }
@@ -314,6 +320,9 @@ impl ResponseBuilder {
                     json.list("hosts", &*hosts, json::host);
                     json.next(*next);
                 }));
+            }
+            Response::Outside(request, found) => {
+                return Some(super::outside::merged(request, found));
             }
             Response::Nodes(nodes) => {
                 return Some(HttpResponse::object(|json| {

@@ -9,8 +9,8 @@ use crate::handlers::survey::{Grouping, Survey};
 use crate::handlers::view::{Filter, HostView, PageStart, StoreView};
 use crate::ids::HostId;
 use crate::limits::{
-    AK_DATA_SHOWN_BYTES_MAX, EVENTS_RECENT_MAX, FLEET_HOSTS_MAX, FLEET_LEVELS_MAX,
-    HISTORY_MINUTES_MAX, PAGE_HOSTS_MAX, PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
+    EVENTS_RECENT_MAX, FLEET_HOSTS_MAX, FLEET_LEVELS_MAX, HISTORY_MINUTES_MAX, PAGE_HOSTS_MAX,
+    PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX,
 };
 
 use super::HttpContext;
@@ -18,6 +18,7 @@ use super::body::BodyReader;
 use super::events;
 use super::guard::HttpRules;
 use super::json;
+use super::outside;
 use super::page;
 use super::request::{Head, Parameter, Parameters, decode};
 use super::response::{HttpResponse, Note, Reply, UNKNOWN_HOST};
@@ -168,11 +169,11 @@ const ENDPOINTS: &[Endpoint] = &[
         answer: "sends a console command: 202 with its `id`" },
     Endpoint { methods: "GET, HEAD", path: "/v1/commands/ID", query: NONE, access: Reads, cost: StoreRead, handler: Handler::Ask(command),
         answer: "the answers to a console command" },
-    Endpoint { methods: "GET, HEAD", path: "/v1/ak", query: NONE, access: Reads, cost: Page, handler: Now(devices),
+    Endpoint { methods: "GET, HEAD", path: "/v1/ak", query: NONE, access: Reads, cost: Page, handler: Handler::Either(outside::devices),
         answer: "AK devices, each with its last replies (the first 256 bytes of each)" },
-    Endpoint { methods: "GET, HEAD", path: "/v1/ak/DEVICE", query: NONE, access: Reads, cost: Memory, handler: Now(device),
+    Endpoint { methods: "GET, HEAD", path: "/v1/ak/DEVICE", query: NONE, access: Reads, cost: Memory, handler: Handler::Either(outside::device),
         answer: "one AK device, with its whole replies" },
-    Endpoint { methods: "GET, HEAD", path: "/v1/reach", query: NONE, access: Reads, cost: Page, handler: Now(targets),
+    Endpoint { methods: "GET, HEAD", path: "/v1/reach", query: NONE, access: Reads, cost: Page, handler: Handler::Either(outside::targets),
         answer: "targets, each with its state and round-trip time" },
     Endpoint { methods: "GET, HEAD", path: "/v1/events/recent", query: Query::Of(&[Limit(EVENTS_RECENT_MAX)]), access: Reads, cost: Page, handler: Now(recent_events),
         answer: "the last events since the start, the oldest first: `{\"events\":[…]}`" },
@@ -315,7 +316,7 @@ impl Route {
     }
 
     /// A name in the path, by its number from 0.
-    fn name(&self, index: usize) -> &str {
+    pub(super) fn name(&self, index: usize) -> &str {
         self.names.get(index).map_or("", String::as_str)
     }
 }
@@ -567,28 +568,6 @@ fn new_command(_: &Route, number: u128) -> Result<BodyReader, HttpResponse> {
 fn command(route: &Route) -> Result<Request, HttpResponse> {
     let cid = route.name(0).to_owned();
     Ok(Request::CommandStatus { cid })
-}
-
-fn devices(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
-    HttpResponse::object(|json| {
-        json.list("devices", context.devices.iter(), |json, view| {
-            json::device(json, &view, AK_DATA_SHOWN_BYTES_MAX);
-        });
-    })
-}
-
-fn device(route: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
-    match context.devices.get(route.name(0)) {
-        Some(view) => HttpResponse::object(|json| json::device(json, &view, usize::MAX)),
-        None => HttpResponse::error(404, "no device has this name"),
-    }
-}
-
-fn targets(_: &Route, context: &HttpContext<'_>, _: &HttpRules) -> HttpResponse {
-    HttpResponse::object(|json| {
-        let targets = context.targets.iter();
-        json.list("targets", targets, |json, view| json::target(json, &view));
-    })
 }
 
 fn recent_events(route: &Route, context: &HttpContext<'_>, rules: &HttpRules) -> HttpResponse {

@@ -15,6 +15,7 @@ mod fleet;
 mod invariants;
 mod outbox;
 pub mod outside;
+pub mod polls;
 pub mod reach;
 pub mod request;
 mod slot_set;

@@ -11,8 +11,39 @@ use crate::handlers::tasks::rollout::{RolloutOptions, RolloutState};
 use crate::handlers::view::{Filter, HostView, PageStart};
 use crate::ids::{HostId, TaskKey};
 use crate::store::op::history::Run;
-use crate::store::op::{FoundHost, NodeFacts, TaskState, Transition, Was};
+use crate::store::op::{FoundHost, NodeFacts, OutsideFound, TaskState, Transition, Was};
 use crate::time::UnixMs;
+
+/// A request for devices or targets of all nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutsideRequest {
+    /// The subject.
+    pub what: OutsideWhat,
+    /// Those of this node's configuration.
+    pub rows: Vec<OutsideRow>,
+}
+
+/// Subject of a request for devices or targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutsideWhat {
+    /// All devices.
+    Devices,
+    /// The device of this name.
+    Device(String),
+    /// All targets.
+    Targets,
+}
+
+/// A device or target of this node's configuration, as its memory shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutsideRow {
+    /// Name of the device, or text of the target.
+    pub name: String,
+    /// Another node polls it, or may do so.
+    pub stands_by: bool,
+    /// The JSON object that shows it.
+    pub json: String,
+}
 
 /// A query or a command. Answered by one [`Response`].
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +127,8 @@ pub enum Request {
     },
     /// The nodes of the store.
     Nodes,
+    /// Devices or targets of all nodes.
+    Outside(Box<OutsideRequest>),
     /// History of a host, of all hosts at a time, or of the fleet.
     History(HistoryRequest),
     /// A request of a token that may send to the hosts of a target only.
@@ -324,6 +357,8 @@ pub enum Response {
         /// Start of the next page, if there may be one.
         next: Option<PageStart>,
     },
+    /// Devices or targets of all nodes: the request, and the states of the store.
+    Outside(Box<OutsideRequest>, Box<OutsideFound>),
     /// The nodes of the store, by name.
     Nodes(Vec<NodeFacts>),
     /// Hosts and waves of a task.

@@ -430,6 +430,15 @@ impl Reactor {
     }
 
     fn take_outcome(&mut self, outcome: Outcome, at: Moment) {
+        let outcome = match outcome {
+            Outcome::Polls(found) => {
+                return self.outbound.leases(found, self.poller.registry(), at);
+            }
+            other => other,
+        };
+        if let Outcome::Nodes { are_several } = outcome {
+            self.outbound.nodes(are_several, at);
+        }
         // The core never refuses an outcome.
         let input = Input::Outcome(outcome);
         let _ = self

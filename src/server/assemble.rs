@@ -172,6 +172,7 @@ fn outside(config: &Config) -> OutboundRules {
         devices: config.ak.devices.iter().map(device).collect(),
         period: config.reach.period,
         targets: targets.collect(),
+        is_shared: matches!(config.store.url, StoreUrl::Redis(_)),
     }
 }
 

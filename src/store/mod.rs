@@ -147,6 +147,7 @@ fn refuse(op: &Op, reason: &str) -> Option<Outcome> {
         Op::Notice(op) => format!("the event {}", op.event),
         Op::History(_) => "the history of the fleet".to_owned(),
         Op::Ring(op) => format!("an entry for the inbox of node {}", op.node),
+        Op::Polls(_) => "leases of devices and targets".to_owned(),
         Op::Rung(_) => "the inbox".to_owned(),
         _ => return op.refused(reason),
     };
@@ -199,6 +200,8 @@ pub struct NodesSeen {
     pub are_several: Option<bool>,
     /// Number of others that hold their leases.
     pub live: usize,
+    /// Entries of this node's inbox.
+    pub inbox: usize,
     /// Nodes without a lease that have left hosts or tasks.
     pub silent: Vec<String>,
 }

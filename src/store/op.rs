@@ -108,6 +108,8 @@ pub enum Op {
     Read(Box<Read>),
     /// State of a device or a target.
     Outside(Box<Outside>),
+    /// Leases of devices and targets.
+    Polls(Box<Polls>),
     /// Counts of hosts online.
     History(Box<HistoryRow>),
     /// An entry for the inbox of another node.
@@ -201,6 +203,11 @@ impl Op {
             }
             Self::Seen(_) => return Some(Outcome::Seen),
             Self::Audit(_) => return Some(Outcome::Audited),
+            // Without an answer nothing is known of the leases: those that are held run out.
+            Self::Polls(op) => {
+                let (at, held) = (op.at, Vec::new());
+                return Some(Outcome::Polls(PollsFound { at, held }));
+            }
             _ => return None,
         };
         Some(Outcome::Report { origin, result })
@@ -580,6 +587,8 @@ pub enum Outcome {
     Seen,
     /// An `Audit` is settled.
     Audited,
+    /// A `Polls` is settled.
+    Polls(PollsFound),
     /// A report is durable, or refused for good.
     Report {
         /// The report that waits for it.

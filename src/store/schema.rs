@@ -35,6 +35,8 @@
 //! | [`fn@history`] | string | packed transitions of a host before its present state | as [`host`] |
 //! | [`HISTORY`] | hash | counts by node and hour, and runs by node: `op::history` | rows after `HISTORY_DAYS` |
 //! | [`REACH`] | hash | target → JSON `{state, rtt_ms, since, at}`, times in unix ms | a field when a reload takes the target out |
+//! | [`AK_DEVICES`] | set | names of AK devices | when a reload takes the device out |
+//! | [`poll`] | string | name of the node that polls a device or a target | `POLL_LEASE_S` after it was last renewed |
 //! | [`TASKS_OPEN`] | set | keys of the tasks in which a host may still change state | a task leaves when all its hosts have ended |
 //! | [`NODES`] | set | names of the nodes | never |
 //! | [`node_lease`] | string | a random number of the process | `LEASE_S` after it was last renewed |
@@ -86,6 +88,8 @@ pub const LABELS: &str = "anthill:labels";
 
 /// Counts of hosts online by minute, and the runs of the nodes.
 pub const HISTORY: &str = "anthill:history";
+/// Names of the AK devices. Written only by a store that nodes can share.
+pub const AK_DEVICES: &str = "anthill:ak";
 /// States of the targets of `reach`.
 pub const REACH: &str = "anthill:reach";
 
@@ -150,6 +154,16 @@ keys! {
     node_inbox(node: &str) = "anthill:node:{node}:inbox";
     /// The hosts that a node holds.
     node_hosts(node: &str) = "anthill:node:{node}:hosts";
+}
+
+/// The lease of the node that polls a device or a target, or that has a task for the whole fleet.
+#[must_use]
+pub fn poll(name: &str) -> String {
+    match name {
+        // A device of this name is no task for the fleet.
+        "adopt" => "anthill:poll:ak:adopt".to_owned(),
+        name => format!("anthill:poll:{name}"),
+    }
 }
 
 /// The key of a device or of the targets.

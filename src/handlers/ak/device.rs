@@ -23,6 +23,8 @@ const LISTEN: Span = Span::from_millis(AK_LISTEN_MS);
 /// Activity of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Another node polls it, or may do so.
+    StandBy,
     /// Idle until then.
     Resting { until: Instant },
     /// It waits for its turn to be dialled.
@@ -46,7 +48,7 @@ pub(super) enum Phase {
 
 impl Phase {
     pub(super) const fn is_linked(self) -> bool {
-        !matches!(self, Self::Resting { .. } | Self::Waiting)
+        !matches!(self, Self::StandBy | Self::Resting { .. } | Self::Waiting)
     }
 }
 
@@ -67,6 +69,8 @@ pub(super) struct Device {
     /// The earliest deadline in the wheel.
     pub(super) armed: Option<Instant>,
     parser: Parser,
+    /// End of the rest after the last connection, on standby.
+    left: Instant,
     /// Length of the next rest.
     rest: Span,
     /// The next command of the round; the number of commands after the last.
@@ -113,6 +117,7 @@ impl Device {
             phase: Phase::Resting { until: at.now },
             armed: None,
             parser: Parser::default(),
+            left: at.now,
             rest: REST_MIN,
             next: 0,
             round: at.now,
@@ -151,6 +156,15 @@ impl Device {
         }
     }
 
+    pub(super) fn is_polled(&self) -> bool {
+        self.phase != Phase::StandBy
+    }
+
+    /// It is known whether the device answers.
+    pub(super) fn is_tried(&self) -> bool {
+        self.answers.is_some()
+    }
+
     pub(super) fn is_changed(&self) -> bool {
         self.facts_changed || self.good_changed || self.values_changed | self.marks_changed != 0
     }
@@ -160,11 +174,11 @@ impl Device {
         let stale = self.fresh + self.rules.stale;
         let phase = match self.phase {
             Phase::Resting { until } | Phase::Listening { until } => Some(until),
-            Phase::Waiting => None,
+            Phase::StandBy | Phase::Waiting => None,
             Phase::Connecting { deadline } | Phase::Asking { deadline, .. } => Some(deadline),
             Phase::Idle => Some(self.round + self.rules.period),
         };
-        let stale = (!self.is_stale).then_some(stale);
+        let stale = (!self.is_stale && self.phase != Phase::StandBy).then_some(stale);
         // Its turn to be dialled depends on the other devices, not on time.
         let never = Instant::from_nanos(u64::MAX);
         phase.into_iter().chain(stale).min().unwrap_or(never)
@@ -180,6 +194,7 @@ impl Device {
     pub(super) fn rests_until(&self, now: Instant) -> Instant {
         match self.phase {
             Phase::Resting { until } => until,
+            Phase::StandBy => self.left,
             Phase::Waiting => now,
             _ => now + REST_MIN,
         }
@@ -195,6 +210,25 @@ impl Device {
         }
     }
 
+    /// Another node may poll it from now on. Its values are kept, to be shown without the store.
+    pub(super) fn stand_by(&mut self, now: Instant) {
+        self.left = self.rests_until(now);
+        self.phase = Phase::StandBy;
+    }
+
+    /// This node polls it from now on: it begins as after a start.
+    pub(super) fn begin(&mut self, at: Moment) {
+        let (rules, left) = (self.rules.clone(), self.left);
+        *self = Self {
+            generation: self.generation,
+            armed: self.armed,
+            values: std::mem::take(&mut self.values),
+            ..Self::new(rules, at)
+        };
+        let until = left.max(at.now);
+        self.phase = Phase::Resting { until };
+    }
+
     pub(super) fn wants_dial(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Resting { until } if until <= now)
     }
@@ -208,6 +242,9 @@ impl Device {
 
     /// Handles what is due by `judge`.
     pub(super) fn look(&mut self, judge: Instant, turn: &mut Turn<'_>) {
+        if self.phase == Phase::StandBy {
+            return;
+        }
         match self.phase {
             Phase::Connecting { deadline } if deadline <= judge => {
                 self.hang(turn);

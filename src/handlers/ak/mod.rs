@@ -140,6 +140,12 @@ impl<'a> DeviceView<'a> {
         self.device.state()
     }
 
+    /// Another node polls the device, or may do so.
+    #[must_use]
+    pub fn stands_by(&self) -> bool {
+        self.device.phase == Phase::StandBy
+    }
+
     /// Reason for not being up.
     #[must_use]
     pub fn reason(&self) -> Option<&'a str> {
@@ -188,6 +194,8 @@ pub struct Devices {
     /// Addresses of removed devices, with the end of their rest.
     left: Vec<(SocketAddr, Instant)>,
     generation: u32,
+    /// A device is polled only by the node that has its lease.
+    is_leased: bool,
     /// Deadline that the last tick returned.
     promised: Option<Instant>,
     pen: Pen,
@@ -234,7 +242,9 @@ impl Devices {
     /// another reload.
     fn rest_of_the_new(&mut self) {
         for slot in &self.order {
-            if let Some(Some(device)) = self.slots.get_mut(*slot as usize) {
+            if let Some(Some(device)) = self.slots.get_mut(*slot as usize)
+                && device.phase != Phase::StandBy
+            {
                 let addr = device.rules.addr;
                 let there = self.left.iter().filter(|(left, _)| *left == addr);
                 if let Some(until) = there.map(|(_, until)| *until).max() {
@@ -244,13 +254,46 @@ impl Devices {
         }
     }
 
+    /// From now on devices are polled only with a lease: see [`lease`](Self::lease).
+    pub fn need_leases(&mut self) {
+        self.is_leased = true;
+    }
+
+    /// The lease of the device is this node's, or not any more.
+    pub fn lease(&mut self, at: Moment, name: &str, is_ours: bool, out: &mut Wishes) {
+        for slot in 0..self.slots.len() as u32 {
+            let Some(Some(device)) = self.slots.get_mut(slot as usize) else {
+                continue;
+            };
+            let stands_by = device.phase == Phase::StandBy;
+            if device.rules.name.as_str() != name || stands_by != is_ours {
+                continue;
+            }
+            if is_ours {
+                device.begin(at);
+                self.arm(slot, at.now);
+                continue;
+            }
+            self.connecting -= usize::from(matches!(device.phase, Phase::Connecting { .. }));
+            if device.phase.is_linked() {
+                let link = device.link(slot);
+                out.acts.push(Act::Hang { link });
+            }
+            device.stand_by(at.now);
+        }
+    }
+
     fn begin(&mut self, at: Moment, rules: DeviceRules) {
         let slot = self.slots.iter().position(Option::is_none);
         let slot = slot.unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
-        self.slots[slot] = Some(Device::new(rules, at));
+        let mut device = Device::new(rules, at);
+        if self.is_leased {
+            device.stand_by(at.now);
+        }
+        self.slots[slot] = Some(device);
         self.order.push(slot as u32);
         self.arm(slot as u32, at.now);
         self.pen.changed(slot as u32, at.now);
@@ -266,6 +309,9 @@ impl Devices {
             out.acts.push(Act::Hang { link });
         }
         let name = device.rules.name;
+        if device.phase == Phase::StandBy {
+            return;
+        }
         // A changed device has the same name, and the same key.
         let again = self.iter().any(|view| *view.name() == name);
         self.pen.gone(name, again);
@@ -367,6 +413,7 @@ impl Devices {
         let mut stats = self.stats;
         for view in self.iter() {
             match view.state() {
+                _ if view.stands_by() => stats.standby += 1,
                 State::Up => stats.up += 1,
                 State::Down => stats.down += 1,
                 State::Stale => stats.stale += 1,

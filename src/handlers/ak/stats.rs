@@ -8,6 +8,7 @@ pub struct Stats {
     pub up: u64,
     pub down: u64,
     pub stale: u64,
+    pub standby: u64,
     pub dials: u64,
     pub failures: u64,
     pub asked: u64,
@@ -21,8 +22,8 @@ pub struct Stats {
 #[rustfmt::skip] // A table: name, meaning, value.
 impl Measured for Stats {
     const METRICS: &'static [Metric<Self>] = &[
-        Metric::by("state", "anthill_devices", "AK devices, by state: up (good data), stale (answers without good data) or down.",
-            |s| vec![("up", s.up), ("stale", s.stale), ("down", s.down)]),
+        Metric::by("state", "anthill_devices", "AK devices, by state: up (good data), stale (answers without good data), down, or standby (another node polls it).",
+            |s| vec![("up", s.up), ("stale", s.stale), ("down", s.down), ("standby", s.standby)]),
         Metric::by("kind", "anthill_device_replies_total", "Replies of AK devices: good ones and refusals.",
             |s| vec![("good", s.good), ("refused", s.refused)]),
         Metric::new("anthill_device_dials_total", "Connections to AK devices begun.", |s| s.dials),

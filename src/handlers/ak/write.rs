@@ -102,8 +102,15 @@ impl Devices {
                 break;
             };
             self.pen.queued.remove(&slot);
-            if let Some(Some(device)) = self.slots.get_mut(slot as usize) {
-                ops.push(Op::Outside(Box::new(written(device, at.now))));
+            let is_leased = self.is_leased;
+            // Behind a takeover the state is written with the first result: until then that of the
+            // last node is shown.
+            let is_known =
+                |device: &&mut Device| !is_leased || (device.is_polled() && device.is_tried());
+            if let Some(Some(device)) = self.slots.get_mut(slot as usize)
+                && let Some(device) = Some(device).filter(is_known)
+            {
+                ops.push(Op::Outside(Box::new(written(device, is_leased, at.now))));
             }
         }
         self.pen.paced = at.now + PACE;
@@ -134,7 +141,7 @@ fn all_of(device: &mut Device, now: Instant) {
 
 /// Changes of a device since its last write. All fields are written from time to time, since
 /// another program may have deleted some.
-fn written(device: &mut Device, now: Instant) -> Outside {
+fn written(device: &mut Device, is_leased: bool, now: Instant) -> Outside {
     if now.since(device.all_written) >= ALL {
         all_of(device, now);
     }
@@ -163,6 +170,10 @@ fn written(device: &mut Device, now: Instant) -> Outside {
         op.set(field::SINCE, device.since.0.to_string());
         op.set(field::ERROR_STATUS, device.status.to_string());
         op.set_or_remove(field::REASON, device.reason.clone());
+        // Other nodes show it.
+        if is_leased {
+            op.set(field::ADDR, device.rules.addr.to_string());
+        }
     }
     op
 }

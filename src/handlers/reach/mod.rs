@@ -77,13 +77,21 @@ pub struct TargetView<'a> {
     pub since: UnixMs,
     /// Time of the last result; zero before the first.
     pub at: UnixMs,
+    /// Another node tries it, or may do so.
+    pub stands_by: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Resting { until: Instant },
+    /// Another node tries it, or may do so.
+    StandBy,
+    Resting {
+        until: Instant,
+    },
     Waiting,
-    Trying { deadline: Instant },
+    Trying {
+        deadline: Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -117,13 +125,14 @@ impl Target {
             rtt: self.rtt,
             since: self.since,
             at: self.at,
+            stands_by: self.phase == Phase::StandBy,
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self.phase {
             Phase::Resting { until } => Some(until),
-            Phase::Waiting => None,
+            Phase::StandBy | Phase::Waiting => None,
             Phase::Trying { deadline } => Some(deadline),
         }
     }
@@ -140,6 +149,8 @@ pub struct Targets {
     waiting: VecDeque<u32>,
     trying: usize,
     generation: u32,
+    /// A target is tried only by the node that has its lease.
+    is_leased: bool,
     pen: Pen,
     stats: Stats,
 }
@@ -169,6 +180,36 @@ impl Targets {
         }
     }
 
+    /// From now on targets are tried only with a lease: see [`lease`](Self::lease).
+    pub fn need_leases(&mut self) {
+        self.is_leased = true;
+    }
+
+    /// The lease of the target is this node's, or not any more.
+    pub fn lease(&mut self, at: Moment, text: &str, is_ours: bool, out: &mut Wishes) {
+        for slot in 0..self.slots.len() as u32 {
+            let Some(Some(target)) = self.slots.get_mut(slot as usize) else {
+                continue;
+            };
+            let stands_by = target.phase == Phase::StandBy;
+            if target.rules.text != text || stands_by != is_ours {
+                continue;
+            }
+            if is_ours {
+                target.state = None;
+                target.phase = Phase::Resting { until: at.now };
+                self.settle(slot);
+                continue;
+            }
+            if matches!(target.phase, Phase::Trying { .. }) {
+                self.trying -= 1;
+                let link = target.link(slot);
+                out.acts.push(Act::Hang { link });
+            }
+            target.phase = Phase::StandBy;
+        }
+    }
+
     fn begin(&mut self, at: Moment, rules: TargetRules) {
         let slot = self.slots.iter().position(Option::is_none);
         let slot = slot.unwrap_or_else(|| {
@@ -178,7 +219,10 @@ impl Targets {
         self.slots[slot] = Some(Target {
             rules,
             generation: 0,
-            phase: Phase::Resting { until: at.now },
+            phase: match self.is_leased {
+                true => Phase::StandBy,
+                false => Phase::Resting { until: at.now },
+            },
             armed: None,
             tried: at.now,
             state: None,
@@ -199,7 +243,9 @@ impl Targets {
             let link = target.link(slot);
             out.acts.push(Act::Hang { link });
         }
-        self.pen.gone(target.rules.text, at.now);
+        if target.phase != Phase::StandBy {
+            self.pen.gone(target.rules.text, at.now);
+        }
     }
 
     /// Applies a shorter period to a target that rests for a longer one.
@@ -285,6 +331,7 @@ impl Targets {
         let mut stats = self.stats;
         for view in self.iter() {
             match view.state {
+                _ if view.stands_by => stats.standby += 1,
                 State::Up => stats.up += 1,
                 State::Refused => stats.refused += 1,
                 State::Down => stats.down += 1,

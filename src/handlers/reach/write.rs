@@ -93,6 +93,7 @@ impl Targets {
             let target = self.slots.get(slot as usize);
             if let Some(view) = target.and_then(|target| Some(target.as_ref()?.view()))
                 && view.at.0 > 0
+                && !view.stands_by
             {
                 op.set(view.target, json(&view));
             }

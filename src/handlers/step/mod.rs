@@ -250,6 +250,8 @@ impl Step<'_> {
                 ..
             } => self.store_up(lease_clear, lost_data),
             Outcome::Nodes { are_several } => self.nodes_changed(are_several),
+            // The state machines of devices and targets take it.
+            Outcome::Polls(_) => {}
             Outcome::LeaseClear => self.fleet.clear_lease(),
             Outcome::NameTaken => self.cx.fx.push(Effect::Stop {
                 status: 1,

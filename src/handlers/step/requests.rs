@@ -1,7 +1,7 @@
 //! Requests of handles and of HTTP, and work on requests with many hosts.
 
 use crate::handlers::directory::Directory;
-use crate::handlers::request::Request;
+use crate::handlers::request::{OutsideWhat, Request};
 use crate::handlers::step::Step;
 use crate::handlers::tasks::console::NewCommand;
 use crate::handlers::tasks::dispatch::not_now;
@@ -9,6 +9,7 @@ use crate::handlers::tasks::jobs::Whom;
 use crate::handlers::tasks::reads::Reading;
 use crate::handlers::tasks::waves::Control;
 use crate::handlers::view::PageStart;
+use crate::ids::HostId;
 use crate::limits::HOSTS_PER_STEP_MAX;
 use crate::store::op::Question;
 
@@ -102,6 +103,17 @@ impl Step<'_> {
             } => return self.ask_page(requester, node, (filter, start, limit)),
             Request::Groups { key, command } => {
                 return tasks.ask_groups(cx, requester, &key, command);
+            }
+            Request::Outside(request) => {
+                let stands_by = request.rows.iter().filter(|row| row.stands_by);
+                let devices = match request.what {
+                    OutsideWhat::Targets => Vec::new(),
+                    _ => stands_by
+                        .filter_map(|row| HostId::checked(&row.name).ok())
+                        .collect(),
+                };
+                let question = Question::Outside { devices };
+                return tasks.read(cx, requester, Reading::Outside(request), question);
             }
             Request::Nodes => {
                 return tasks.read(cx, requester, Reading::Nodes, Question::Nodes);

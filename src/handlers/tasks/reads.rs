@@ -11,7 +11,7 @@ use crate::store::op::{Found, FoundHost, HostRecord, Op, Question, Read, TaskSta
 use crate::time::{Instant, UnixMs};
 
 use crate::handlers::request::{
-    ErrorKind, HistoryRequest, Response, RolloutView, TaskSummary, TaskView,
+    ErrorKind, HistoryRequest, OutsideRequest, Response, RolloutView, TaskSummary, TaskView,
 };
 use crate::handlers::tasks::dispatch::{WAIT, not_now};
 use crate::handlers::tasks::groups::GroupsReading;
@@ -25,6 +25,8 @@ type TaskFacts = (TaskKey, UnixMs, Vec<(String, f64)>, Option<RolloutView>);
 /// Use of the store's answer.
 #[derive(Clone, Debug)]
 pub(crate) enum Reading {
+    /// Devices or targets of all nodes.
+    Outside(Box<OutsideRequest>),
     /// A page of a task that is not in the tables.
     Stored {
         /// Its key.
@@ -412,6 +414,7 @@ impl Tasks {
                 return self.show_command(cx, hosts, requester, (cid, asked), found);
             }
             (Reading::Confirmed(answer), Found::Nodes(_)) => *answer,
+            (Reading::Outside(request), Found::Outside(found)) => Response::Outside(request, found),
             (Reading::Nodes, Found::Nodes(nodes)) => Response::Nodes(nodes),
             (Reading::Output, Found::Output(Some(bytes))) => Response::Output(bytes),
             (Reading::Output, Found::Output(None)) => unknown("no such output"),
@@ -433,6 +436,7 @@ impl Tasks {
                 | Found::Others(_)
                 | Found::FleetHistory(_)
                 | Found::Nodes(_)
+                | Found::Outside(_)
                 | Found::Hosts(_)
                 | Found::Scan { .. },
             ) => unknown("the store answered something else"),

@@ -152,6 +152,7 @@ impl Model {
                 })
             }
             Op::Outside(op) => panic!("the core knows no {op:?}"),
+            Op::Polls(op) => panic!("the core knows no {op:?}"),
             Op::History(_) | Op::Ring(_) | Op::Rung(_) => None,
             Op::Rollout(op) => {
                 if let Some(task) = self.tasks.get_mut(op.key.as_str()) {
@@ -274,6 +275,7 @@ impl Model {
                 Found::Transitions(hosts.iter().map(|_| Vec::new()).collect())
             }
             Question::Nodes => Found::Nodes(Vec::new()),
+            Question::Outside { .. } => Found::Outside(Box::default()),
             Question::Hosts { .. } | Question::Scan(_) => Found::Nothing(String::new()),
             Question::Part { .. }
             | Question::Open { .. }

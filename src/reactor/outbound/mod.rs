@@ -24,10 +24,11 @@ use crate::handlers::Moment;
 use crate::handlers::ak::{DeviceRules, Devices};
 use crate::handlers::effect::Note;
 use crate::handlers::outside::{Act, Failure, Fate, Link, News, Owner, Way, Wishes};
+use crate::handlers::polls::Polls;
 use crate::handlers::reach::{TargetRules, Targets};
 use crate::limits::{DEVICES_PER_TURN_MAX, DIALED_BYTES_PER_TURN_MAX, REACH_PROBES_MAX};
 use crate::metrics::{Measured, Metric};
-use crate::store::op::Op;
+use crate::store::op::{Op, PollsFound};
 use crate::time::{Instant, Span};
 
 use wire::{Got, Wire};
@@ -44,6 +45,8 @@ pub struct OutboundRules {
     pub period: Span,
     /// The targets, in order.
     pub targets: Vec<TargetRules>,
+    /// Other nodes may share the store: only the holder of its lease polls a device or target.
+    pub is_shared: bool,
 }
 
 impl OutboundRules {
@@ -64,6 +67,9 @@ pub struct Outbound {
     queue: VecDeque<Token>,
     devices: Devices,
     targets: Targets,
+    polls: Polls,
+    /// Other nodes may share the store.
+    is_shared: bool,
     wishes: Wishes,
     horizon: Horizon,
     scratch: Box<[u8]>,
@@ -84,6 +90,8 @@ impl Outbound {
             queue: VecDeque::new(),
             devices: Devices::default(),
             targets: Targets::default(),
+            polls: Polls::default(),
+            is_shared: false,
             wishes: Wishes::default(),
             horizon: Horizon::default(),
             scratch: vec![0; DIALED_BYTES_PER_TURN_MAX].into_boxed_slice(),
@@ -99,11 +107,54 @@ impl Outbound {
             devices,
             period,
             targets,
+            is_shared,
         } = outside;
+        if is_shared {
+            self.is_shared = true;
+            self.devices.need_leases();
+            self.targets.need_leases();
+            let devices = devices.iter().map(|device| device.name.to_string());
+            let targets = targets.iter().map(|target| target.text.clone());
+            self.polls.set(devices.chain(targets));
+        }
         self.is_used |= !devices.is_empty() || !targets.is_empty();
         self.devices.set(at, devices, &mut self.wishes);
         self.targets.set(at, period, targets, &mut self.wishes);
+        // Entries that are new under a name whose lease is held begin at once.
+        self.polls.forget_polled();
+        self.follow_leases(registry, at);
         self.act(registry, at);
+    }
+
+    /// The store has answered a request for leases.
+    pub fn leases(&mut self, found: PollsFound, registry: &Registry, at: Moment) {
+        self.polls.found(found);
+        self.follow_leases(registry, at);
+    }
+
+    /// Other nodes share the store, or none does.
+    pub fn nodes(&mut self, are_several: bool, at: Moment) {
+        self.polls.nodes(at.now, are_several);
+    }
+
+    /// Begins to poll what this node has the lease of, and ends the rest.
+    fn follow_leases(&mut self, registry: &Registry, at: Moment) {
+        if !self.is_shared || self.is_stopped {
+            return;
+        }
+        for (name, is_ours) in self.polls.changes(at.now) {
+            self.devices.lease(at, &name, is_ours, &mut self.wishes);
+            self.targets.lease(at, &name, is_ours, &mut self.wishes);
+        }
+        self.act(registry, at);
+    }
+
+    /// Ends the connections whose lease has run out, also after a standstill of this process,
+    /// before anything is sent.
+    fn end_leases(&mut self, registry: &Registry, at: Moment) {
+        if self.polls.runs_out(at.now).is_some_and(|out| out <= at.now) {
+            self.follow_leases(registry, at);
+        }
     }
 
     /// The devices, to read.
@@ -136,6 +187,7 @@ impl Outbound {
 
     /// Reads ready connections, at most as many as a turn allows, each within its budget.
     pub fn serve(&mut self, registry: &Registry, at: Moment) {
+        self.end_leases(registry, at);
         for _ in 0..self.queue.len().min(DEVICES_PER_TURN_MAX) {
             let Some(token) = self.queue.pop_front() else {
                 break;
@@ -191,12 +243,14 @@ impl Outbound {
         if self.is_stopped || !self.is_used {
             return None;
         }
+        self.end_leases(registry, at);
         let complete = woken.complete && self.queue.is_empty();
         let judge = self.horizon.turn(woken.before, complete, true).min(at.now);
         let devices = self.devices.tick(judge, at, &mut self.wishes);
         let targets = self.targets.tick(judge, at, &mut self.wishes);
         self.act(registry, at);
-        [devices, targets].into_iter().flatten().min()
+        let leases = self.polls.runs_out(at.now);
+        [devices, targets, leases].into_iter().flatten().min()
     }
 
     /// Returns whether there has ever been a device or a target.
@@ -211,6 +265,11 @@ impl Outbound {
         if !self.is_stopped && self.is_used {
             self.devices.pull(at, session, &mut ops);
             self.targets.pull(at, session, &mut ops);
+            if self.is_shared {
+                ops.extend(self.polls.pull(at.now, session));
+            }
+        } else if self.is_stopped {
+            ops.extend(self.polls.give_up(at.now));
         }
         ops
     }
@@ -220,8 +279,12 @@ impl Outbound {
         if self.is_stopped {
             return None;
         }
-        let both = [self.devices.write_due(now), self.targets.write_due(now)];
-        both.into_iter().flatten().min()
+        let all = [
+            self.devices.write_due(now),
+            self.targets.write_due(now),
+            self.polls.due(now),
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// Takes the events and log lines since the last call.

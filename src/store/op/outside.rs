@@ -1,6 +1,7 @@
 //! State of devices and targets, as fields of a hash each. Only changes are written.
 
 use crate::ids::HostId;
+use crate::time::Instant;
 
 /// The hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,49 @@ impl Outside {
     }
 }
 
+/// Leases of devices and targets: taken, renewed and given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Polls {
+    /// Time of the request, sent back with the outcome.
+    pub at: Instant,
+    /// Names of devices and targets, each with the way of its request.
+    pub ask: Vec<(String, PollAsk)>,
+    /// Names whose leases are given up.
+    pub release: Vec<String>,
+}
+
+/// Way in which a lease is requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollAsk {
+    /// This process holds it: it is renewed, or taken again if it is missing.
+    Renew,
+    /// It is taken if it is free.
+    Take,
+    /// Its holder may not have renewed it yet since the store returned: it is not taken.
+    Look,
+}
+
+/// Result of [`Polls`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PollsFound {
+    /// Time of the request.
+    pub at: Instant,
+    /// Names in the order of the request, each with whether this process holds its lease.
+    pub held: Vec<(String, bool)>,
+}
+
+/// Fields of a hash with their values.
+pub type Fields = Vec<(String, String)>;
+
+/// Stored states of devices and targets, of all nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutsideFound {
+    /// Devices: name, node that polls it, and the fields of its hash.
+    pub devices: Vec<(HostId, Option<String>, Fields)>,
+    /// Targets: text, node that polls it, and the stored JSON.
+    pub targets: Vec<(String, Option<String>, String)>,
+}
+
 /// Fields of a device's hash. The field of a command is its code: four capitals or digits, so none
 /// of these.
 pub mod device {
@@ -77,6 +121,8 @@ pub mod device {
     pub const STATE: &str = "state";
     /// Time of the last change, unix ms.
     pub const SINCE: &str = "since";
+    /// Address of the device.
+    pub const ADDR: &str = "addr";
     /// Reason for not being up.
     pub const REASON: &str = "reason";
     /// The error status of its last reply.

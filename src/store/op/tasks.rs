@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     FleetHistory, Holders, HostRecord, HostScan, NodeFacts, Origin, OthersCursor, OthersPage,
-    ScanPlace, Stamp, TaskPart, Transition,
+    OutsideFound, ScanPlace, Stamp, TaskPart, Transition,
 };
 use crate::ids::{HostId, TaskKey};
 use crate::time::UnixMs;
@@ -200,6 +200,11 @@ pub enum Question {
     },
     /// The nodes of the store.
     Nodes,
+    /// States of the devices and targets of all nodes, and of these devices.
+    Outside {
+        /// Devices of the configuration.
+        devices: Vec<HostId>,
+    },
     /// Stored hosts of any node, by name.
     Hosts {
         /// The hosts.
@@ -246,6 +251,8 @@ pub enum Found {
     FleetHistory(Box<FleetHistory>),
     /// To `Question::Nodes`, by name.
     Nodes(Vec<NodeFacts>),
+    /// To `Question::Outside`.
+    Outside(Box<OutsideFound>),
     /// To `Question::Hosts`, in the order of the hosts; none for a host that is not known.
     Hosts(Vec<Option<HostRecord>>),
     /// To `Question::Scan`.

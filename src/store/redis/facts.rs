@@ -10,8 +10,8 @@ use crate::ids::{HostId, TaskKey};
 use crate::limits::{HISTORY_DAYS, HISTORY_RUNS_MAX, REDIS_MEMBERS_MAX};
 use crate::store::events::StreamEvent;
 use crate::store::op::{
-    Answer, HistoryRow, Inventory, LabelPlace, Labels, Lifetime, Outcome, Outside, RolloutText,
-    TaskResult, TaskState, TaskStates, history,
+    Answer, HistoryRow, Inventory, LabelPlace, Labels, Lifetime, Outcome, RolloutText, TaskResult,
+    TaskState, TaskStates, history,
 };
 use crate::store::records::{followed_by, has_entered, result_text};
 use crate::store::schema;
@@ -149,20 +149,6 @@ pub(super) fn set_states(key: &TaskKey, states: &[(HostId, TaskState)]) -> redis
         set.arg(host.as_str()).arg(state.as_str()).arg(before);
     }
     set
-}
-
-/// State of a device or of the targets.
-pub(super) fn outside(op: &Outside, step: &mut Step) {
-    let key = schema::outside(&op.place);
-    if op.whole {
-        step.one(0, cmd!("DEL", &key));
-    }
-    for removed in op.removed.chunks(REDIS_MEMBERS_MAX) {
-        step.one(1, cmd!("HDEL", &key, removed));
-    }
-    for set in op.set.chunks(REDIS_MEMBERS_MAX) {
-        step.one(1, cmd!("HSET", &key, set));
-    }
 }
 
 /// Counts of hosts online, and the time of this run.

@@ -35,6 +35,7 @@ mod lease;
 mod link;
 mod load;
 mod nodes;
+mod outside;
 mod presence;
 mod progress;
 mod results;
@@ -253,7 +254,7 @@ fn begin<'a>(
     cache: &'a ProgressCache,
     op: &'a Op,
 ) -> Box<dyn run::Job + 'a> {
-    use facts::{answer, audit, counts, inventory, labels, outside, result, seen, states};
+    use facts::{answer, audit, counts, inventory, labels, result, seen, states};
     cache.before(op);
     match op {
         Op::Online(op) => Box::new(presence::Online::new(context, op)),
@@ -274,7 +275,8 @@ fn begin<'a>(
         Op::Result(op) => Box::new(move |step: &mut Step| result(context, op, step)),
         Op::TaskStates(op) => Box::new(move |step: &mut Step| states(context, op, step)),
         Op::Rollout(op) => Box::new(facts::Rollout(op)),
-        Op::Outside(op) => Box::new(move |step: &mut Step| outside(op, step)),
+        Op::Outside(op) => Box::new(outside::Write::new(op)),
+        Op::Polls(op) => Box::new(outside::Leases::new(context, op)),
         Op::History(op) => Box::new(move |step: &mut Step| counts(context, op, step)),
         Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),
         Op::Restore(op) => Box::new(dispatch::Dispatch::again(context, op)),

@@ -23,7 +23,7 @@ pub(super) fn look(
     context: &Context,
     now: UnixMs,
 ) -> Result<NodesSeen, StoreError> {
-    show(link, context, now)?;
+    let inbox = show(link, context, now)?;
     let names = names(link, context)?;
     let leases = names
         .iter()
@@ -35,6 +35,7 @@ pub(super) fn look(
     let mut seen = NodesSeen {
         are_several: Some(live.contains(&true)),
         live: live.iter().filter(|lives| **lives).count(),
+        inbox,
         silent: Vec::new(),
     };
     for (name, _) in names.into_iter().zip(live).filter(|(_, lives)| !lives) {
@@ -63,11 +64,15 @@ pub(super) fn look(
     Ok(seen)
 }
 
-/// Writes the facts of this node for other nodes.
-fn show(link: &mut Link, context: &Context, now: UnixMs) -> Result<(), StoreError> {
+/// Writes the facts of this node for other nodes. Returns the length of its inbox.
+fn show(link: &mut Link, context: &Context, now: UnixMs) -> Result<usize, StoreError> {
     use schema::node::{HOSTS, HTTP, SEEN, STARTED, VERSION};
-    let hosts = query(link, [cmd!("SCARD", &context.own_set)], |replies| {
-        Ok(lenient(&context.own_set, replies.int())?.unwrap_or_default())
+    let inbox = schema::node_inbox(&context.node);
+    let counts = [cmd!("SCARD", &context.own_set), cmd!("XLEN", &inbox)];
+    let (hosts, entries) = query(link, counts, |replies| {
+        let hosts = lenient(&context.own_set, replies.int())?.unwrap_or_default();
+        let entries = lenient(&inbox, replies.int())?.unwrap_or_default();
+        Ok((hosts, usize::try_from(entries).unwrap_or_default()))
     })?;
     let info = &context.info;
     let mut set = cmd!("HSET", schema::node_info(&context.node));
@@ -77,7 +82,8 @@ fn show(link: &mut Link, context: &Context, now: UnixMs) -> Result<(), StoreErro
     set.arg(HOSTS).arg(hosts).arg(SEEN).arg(now.0);
     query(link, [set], |replies| {
         lenient("the record of this node", replies.int()).map(drop)
-    })
+    })?;
+    Ok(entries)
 }
 
 /// The job that lists all nodes.

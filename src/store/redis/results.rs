@@ -55,6 +55,7 @@ pub(super) fn read<'a>(context: &'a Context, op: &'a Read) -> Box<dyn Job + 'a> 
             from: *from,
         }),
         Question::Nodes => Box::new(super::nodes::All::new(ticket)),
+        Question::Outside { devices } => Box::new(super::outside::All::new(ticket, devices)),
         Question::Hosts { hosts } => Box::new(super::hosts::Named::new(ticket, hosts)),
         Question::Scan(scan) => Box::new(super::hosts::Scan::new(ticket, scan)),
         Question::Output {

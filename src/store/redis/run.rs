@@ -265,7 +265,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
             // A device with the name of a host follows that host, which is harmless.
             Op::Outside(op) => behind(&mut last, op.place.as_str(), floor),
             // Rows follow each other. A bell comes after all that it may be about.
-            Op::History(_) | Op::Ring(_) | Op::Rung(_) => {
+            Op::Polls(_) | Op::History(_) | Op::Ring(_) | Op::Rung(_) => {
                 floor = waves.len();
                 floor
             }
@@ -291,7 +291,10 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                 }
                 Question::Holders { .. } | Question::Others { .. } => floor,
                 Question::Keepers { .. } => floor,
-                Question::FleetHistory { .. } | Question::Nodes | Question::Scan(_) => floor,
+                Question::FleetHistory { .. }
+                | Question::Nodes
+                | Question::Outside { .. }
+                | Question::Scan(_) => floor,
             },
         };
         while waves.len() <= wave {

@@ -59,10 +59,12 @@ pub(super) enum Script {
     History,
     /// Adds counts of hosts online.
     Counts,
+    /// Requests leases of devices and targets.
+    Poll,
 }
 
 /// Sources, in the order of the variants.
-const SOURCES: [&str; 26] = [
+const SOURCES: [&str; 27] = [
     concat!(include_str!("lua/claim.lua"), include_str!("lua/each.lua")),
     concat!(include_str!("lua/renew.lua"), include_str!("lua/each.lua")),
     concat!(
@@ -92,6 +94,7 @@ const SOURCES: [&str; 26] = [
     include_str!("lua/rollout.lua"),
     include_str!("lua/history.lua"),
     include_str!("lua/counts.lua"),
+    include_str!("lua/poll.lua"),
 ];
 
 static HASHES: LazyLock<[String; SOURCES.len()]> =
@@ -156,6 +159,7 @@ mod tests {
             (Script::Rollout, "Writes the rollout of a task"),
             (Script::History, "Adds packed transitions"),
             (Script::Counts, "Adds counts of hosts online"),
+            (Script::Poll, "Requests leases of devices"),
         ] {
             assert!(SOURCES[script as usize].contains(sign), "{script:?}");
         }

@@ -561,6 +561,7 @@ impl Worker {
         let (up, silent) = self.nodes.counts();
         self.stats.nodes_up.set(up as u64);
         self.stats.nodes_silent.set(silent as u64);
+        self.stats.inbox.set(self.nodes.inbox() as u64);
         let redirects = self.link.take_redirects();
         self.stats.moved.add(redirects.moved);
         self.stats.asked.add(redirects.asked);

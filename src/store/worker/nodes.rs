@@ -26,6 +26,8 @@ pub(super) struct Nodes {
     are_several: Option<bool>,
     /// Others that hold their leases, and those without, at the last look.
     counts: (usize, usize),
+    /// Entries of this node's inbox at the last look.
+    inbox: usize,
     /// A takeover was interrupted: some of the tasks may be ours, and the core does not know them.
     has_unread_tasks: bool,
 }
@@ -56,6 +58,7 @@ impl Nodes {
             takeover: None,
             are_several: None,
             counts: (0, 0),
+            inbox: 0,
             has_unread_tasks: false,
         }
     }
@@ -141,6 +144,7 @@ impl Nodes {
             out.push(Outcome::Nodes { are_several });
         }
         self.counts = (seen.live, seen.silent.len());
+        self.inbox = seen.inbox;
         Ok(seen.silent)
     }
 
@@ -152,6 +156,11 @@ impl Nodes {
     /// Number of the others that hold their leases, and of those without.
     pub fn counts(&self) -> (usize, usize) {
         self.counts
+    }
+
+    /// Number of entries of this node's inbox.
+    pub fn inbox(&self) -> usize {
+        self.inbox
     }
 
     /// A check at `now` found these nodes without a lease. Returns the first that is gone.

@@ -43,6 +43,7 @@ pub struct StoreStats {
     pub pending_ops: Gauge,
     pub nodes_up: Gauge,
     pub nodes_silent: Gauge,
+    pub inbox: Gauge,
 }
 
 #[rustfmt::skip] // A table: name, meaning, value.
@@ -54,6 +55,7 @@ impl Measured for StoreStats {
         Metric::new("anthill_store_ops_in_hand", "Pending operations: neither stored nor spooled yet.", |s| s.pending_ops.get()),
         Metric::new("anthill_nodes_up", "Other nodes that renew their leases.", |s| s.nodes_up.get()),
         Metric::new("anthill_nodes_silent", "Other nodes without a lease that may still have hosts or tasks.", |s| s.nodes_silent.get()),
+        Metric::new("anthill_inbox_entries", "Entries of this node's inbox, which other nodes fill, at the last look.", |s| s.inbox.get()),
         Metric::seconds("anthill_store_last_batch_seconds", "Duration of the last batch of the store.", |s| s.last_batch_us.get() as f64 / 1e6),
         Metric::histogram("anthill_store_batch_seconds", "Duration of a batch of the store.", &BATCH_BOUNDS, |s| s.batch_times.get()),
         Metric::new("anthill_store_batches_total", "Batches run by the store.", |s| s.batches.get()),

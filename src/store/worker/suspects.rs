@@ -136,6 +136,7 @@ impl Suspects {
             Op::Dispatch(op) | Op::Restore(op) => (&op.key, op.request).hash(&mut hasher),
             Op::Read(op) => op.question.hash(&mut hasher),
             Op::Outside(op) => op.place.as_str().hash(&mut hasher),
+            Op::Polls(op) => op.at.hash(&mut hasher),
             Op::History(op) => op.hour.hash(&mut hasher),
             Op::Ring(op) => (&op.node, &op.key).hash(&mut hasher),
             Op::Rung(ids) => ids.hash(&mut hasher),

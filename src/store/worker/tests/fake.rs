@@ -208,6 +208,7 @@ impl Backend for Fake {
         Ok(NodesSeen {
             are_several: None,
             live: 0,
+            inbox: 0,
             silent,
         })
     }
@@ -351,6 +352,7 @@ impl World {
             }
             Op::Notice(_) | Op::Forget(_) | Op::History(_) => return None,
             Op::Ring(_) | Op::Rung(_) => return None,
+            Op::Polls(_) => return op.written(),
             Op::TaskStates(_) => {
                 self.state += 1;
                 return Some(Outcome::StatesWritten);
