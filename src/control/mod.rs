@@ -17,6 +17,7 @@ pub mod events;
 pub mod guard;
 pub mod gzip;
 pub mod json;
+mod members;
 mod outside;
 pub(crate) mod page;
 pub mod request;
