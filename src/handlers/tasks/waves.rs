@@ -17,7 +17,7 @@ use crate::handlers::request::{
 };
 use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::delivery::Cause;
-use crate::handlers::tasks::dispatch::{Refusal, not_now, wrong};
+use crate::handlers::tasks::dispatch::{Begin, Refusal, not_now, wrong};
 use crate::handlers::tasks::jobs::{Job, Named};
 use crate::handlers::tasks::rollout::{
     Action, Counts, OfflineRule, Rollout, RolloutOptions, RolloutState,
@@ -120,6 +120,8 @@ pub(crate) struct Waving {
     number: u64,
     /// Place of the next delivery.
     place: usize,
+    /// How it begins. After a restart or a takeover its hosts may have the task already.
+    begin: Begin,
     /// Hosts that are not connected here, and that other nodes may hold.
     away: Vec<HostId>,
 }
@@ -416,7 +418,7 @@ impl Tasks {
                 continue;
             };
             if hosts.is_online(&host) || !cx.has_other_nodes() {
-                self.begin_held(cx, hosts, slot, offline);
+                self.begin_held(cx, hosts, slot, (offline, waving.begin));
             } else {
                 waving.away.push(host);
             }
@@ -432,17 +434,28 @@ impl Tasks {
     }
 
     /// The wave of a host has begun, and no other node holds it.
-    fn begin_held(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, slot: u32, rule: OfflineRule) {
+    fn begin_held(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        slot: u32,
+        (rule, begin): (OfflineRule, Begin),
+    ) {
         let Some((host, _)) = self.table.names_of(slot) else {
             return;
         };
+        let recipient = self.table.delivery(slot).map(|delivery| delivery.recipient);
         let next = match (hosts.is_online(host), rule) {
             (true, _) => TaskState::Sent,
             (false, OfflineRule::Queue) => TaskState::Queued,
             (false, OfflineRule::Skip | OfflineRule::Fail) => TaskState::Offline,
         };
         self.turn_delivery(cx, slot, next, Cause::Ourselves);
-        if next == TaskState::Sent {
+        let waits = |this: &mut Self| {
+            let recipient = recipient.filter(|_| begin == Begin::Again);
+            recipient.is_some_and(|recipient| this.waits_for_host(cx, slot, recipient))
+        };
+        if next == TaskState::Sent && !waits(self) {
             self.queue_delivery(slot);
         }
     }
@@ -497,7 +510,7 @@ impl Tasks {
                     states.push((host.clone(), TaskState::Sent));
                     rings.entry(node).or_default().push(host);
                 }
-                _ => self.begin_held(cx, hosts, slot, rule),
+                _ => self.begin_held(cx, hosts, slot, (rule, Begin::Again)),
             }
         }
         if !states.is_empty() {
@@ -632,6 +645,11 @@ impl Tasks {
                 task: slot,
                 number,
                 place: if is_resumed { 0 } else { start },
+                begin: if is_resumed {
+                    Begin::Again
+                } else {
+                    Begin::First
+                },
                 away: Vec::new(),
             }));
         }

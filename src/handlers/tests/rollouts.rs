@@ -98,3 +98,26 @@ fn a_token_with_a_target_changes_tasks_of_its_hosts_only() {
     };
     assert_eq!(kind(&world.asked_within(none)), Some(ErrorKind::Unknown));
 }
+
+#[test]
+fn a_resumed_wave_waits_for_a_rest() {
+    let mut world = fleet();
+    let task = world.task_for("AC1", "10.0.0.1,10.0.0.2");
+    let _ = world.asked(Request::Dispatch(task));
+    assert_eq!(world.sent_to(), ["10.0.0.1:6655 AC1"]);
+    // The process dies before the store has `sent`.
+    let id = HostId::checked("10.0.0.1").unwrap();
+    let mut store = world.store;
+    let task = store.tasks.get_mut("AC1").unwrap();
+    task.states.insert(id, TaskState::Held);
+    store.events.clear();
+    let mut world = World::starting(store);
+    let host = world.plain("10.0.0.1");
+    world.report(host, "AC9", Phase::Ended, &[]);
+    let over = world.ms;
+    world.come_up(true);
+    assert_eq!(world.state("AC1", "10.0.0.1"), "sent");
+    world.pass(20_000);
+    let first = world.sent()[0].0 - over;
+    assert!(first >= 1_000 * crate::limits::REST_S, "{first}");
+}
