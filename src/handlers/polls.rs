@@ -27,7 +27,7 @@ struct Lease {
     is_ours: bool,
     /// Request of the last renewal.
     renewed: Instant,
-    /// The machine has been told to poll.
+    /// The state machine polls it.
     is_polled: bool,
 }
 
@@ -63,7 +63,7 @@ impl Polls {
         leases.for_each(|lease| lease.is_polled = false);
     }
 
-    /// Other nodes share the store, or none does.
+    /// Notes whether other nodes share the store.
     pub fn nodes(&mut self, now: Instant, are_several: bool) {
         self.alone = match are_several {
             true => None,

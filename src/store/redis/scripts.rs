@@ -94,7 +94,7 @@ const SOURCES: [&str; 27] = [
     include_str!("lua/rollout.lua"),
     include_str!("lua/history.lua"),
     include_str!("lua/counts.lua"),
-    include_str!("lua/poll.lua"),
+    concat!(include_str!("lua/poll.lua"), include_str!("lua/each.lua")),
 ];
 
 static HASHES: LazyLock<[String; SOURCES.len()]> =

@@ -2,7 +2,8 @@
 -- ARGV: our name, lifetime in ms, age of a lease of our name that an earlier process no longer uses, as the
 -- time to live that it has left at most, in ms; then for each lease 'renew', 'take' or 'look'.
 -- Returns for each 1 if this process holds it now, 0 if not; or an error.
-local function request(key, way)
+local function request(key, at)
+  local way = ARGV[4 + at]
   local holder = redis.call('GET', key)
   local free = not holder
   if holder == ARGV[1] then
@@ -14,12 +15,4 @@ local function request(key, way)
   redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
   return 1
 end
-local done = {}
-for i, key in ipairs(KEYS) do
-  local good, found = pcall(request, key, ARGV[3 + i])
-  if not good and type(found) ~= 'table' then
-    found = {err = 'ERR Error running script: ' .. tostring(found)}
-  end
-  done[i] = found
-end
-return done
+local step, width = request, 1
