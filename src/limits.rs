@@ -736,6 +736,9 @@ pub const GROUP_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 pub const DIFF_LINES_MAX: usize = 2_000;
 /// Past transitions of a host that are remembered. The oldest is dropped.
 pub const HISTORY_TRANSITIONS_MAX: usize = 32;
+/// Milliseconds by which the time of a transition may be ahead of the clock, so that transitions of
+/// one millisecond keep their order. Above it, the clock was set back, and its time is taken.
+pub const TRANSITIONS_AHEAD_MS_MAX: u64 = 1_000;
 /// Days for which the number of hosts online is remembered by minute. Older counts are dropped.
 pub const HISTORY_DAYS: u64 = 30;
 /// Minutes of counts in one answer. A larger number is lowered to this one.

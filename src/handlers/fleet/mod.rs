@@ -26,6 +26,7 @@ use crate::handlers::core::Rules;
 use crate::handlers::slot_set::SlotSet;
 use crate::handlers::stats::Stats;
 use crate::ids::{ConnId, HostId, HostRef};
+use crate::limits::TRANSITIONS_AHEAD_MS_MAX;
 use crate::store::op::{Transition, Was};
 use crate::time::{Instant, UnixMs};
 use crate::wheel::Wheel;
@@ -150,10 +151,18 @@ impl Fleet {
         Some(Transition::new(host.since, was))
     }
 
-    /// Records the state that a host is about to leave.
-    pub(crate) fn note_transition(&mut self, slot: u32) {
-        if let Some(left) = self.present(slot) {
-            self.history.push(slot, left);
+    /// Records the state that a host is about to leave. Returns the time of its next state: now, or
+    /// a millisecond after the state that it leaves. Transitions are stored sorted by time, so that no
+    /// two of one host may have the same.
+    pub(crate) fn leave_state(&mut self, slot: u32, now: UnixMs) -> UnixMs {
+        let Some(left) = self.present(slot) else {
+            return now;
+        };
+        self.history.push(slot, left);
+        match left.at().0.checked_sub(now.0) {
+            Some(ahead) if ahead < TRANSITIONS_AHEAD_MS_MAX => UnixMs(left.at().0 + 1),
+            // The clock was set back, or it has gone on.
+            _ => now,
         }
     }
 

@@ -177,14 +177,14 @@ impl Fleet {
         waits: bool,
     ) -> Option<CameOnline> {
         let stamp = cx.stamp();
-        self.note_transition(slot);
+        let since = self.leave_state(slot, cx.at.wall);
         let host = self.hosts.get_mut(slot)?;
         let lasting = host.has(Marks::LASTING);
         if let Some(gone) = host.gone().filter(|_| lasting) {
             self.mass_offline.record_online(cx.at.now, gone);
         }
         host.set_presence(Presence::Online, None);
-        host.since = cx.at.wall;
+        host.since = since;
         host.seen = cx.at.wall;
         cx.stats.hosts_online += 1;
         cx.stats.onlines += 1;
@@ -193,7 +193,7 @@ impl Fleet {
             return Some(CameOnline { event });
         }
         if !lasting {
-            self.arrivals.came(cx.at.now, cx.at.wall);
+            self.arrivals.came(cx.at.now, since);
             if !self.newcomers.may_tell(host.peer().ip(), cx.at.now) {
                 self.unannounced.insert(slot);
                 return Some(CameOnline { event: None });
@@ -225,7 +225,7 @@ impl Fleet {
         reason: Reason,
         in_doubt: bool,
     ) -> Option<WentOffline> {
-        self.note_transition(slot);
+        let since = self.leave_state(slot, cx.at.wall);
         let host = self.hosts.get_mut(slot)?;
         if host.presence == Presence::Inherited {
             cx.stats.hosts_inherited -= 1;
@@ -237,7 +237,7 @@ impl Fleet {
         let lasting = host.has(Marks::LASTING);
         let is_announced = !self.unannounced.remove(slot) || lasting;
         host.set_presence(Presence::Offline(Some(reason)), Some(cx.at.now));
-        host.since = cx.at.wall;
+        host.since = since;
         host.set(Marks::IN_DOUBT, host.has(Marks::IN_DOUBT) || in_doubt);
         if !self.addresses.is_empty() {
             self.addresses.remove(host.peer().ip(), slot);
@@ -298,7 +298,8 @@ impl Fleet {
     /// more.
     pub(crate) fn hand_over(&mut self, cx: &mut Ctx<'_>, slot: u32) {
         self.need_not_report(slot);
-        self.note_transition(slot);
+        // The record of the other node has the time of the next state.
+        self.leave_state(slot, cx.at.wall);
         let host = self.hosts.get_mut(slot);
         let Some(host) = host.filter(|host| host.presence.is_online()) else {
             return;

@@ -1,6 +1,8 @@
 //! Presence: hosts online, their times, and their writes to the store.
 
 use super::*;
+use crate::handlers::request::{HistoryRequest, HistoryView};
+use crate::store::op::Was;
 
 #[test]
 fn heartbeats_and_silence_decide_on_presence() {
@@ -45,6 +47,32 @@ fn each_end_has_its_reason() {
         world.end(conn, end);
         assert_eq!(world.events()[1], format!("offline 10.0.0.7 {reason}"));
     }
+}
+
+#[test]
+fn transitions_of_one_moment_keep_their_order() {
+    let mut world = World::new();
+    for _ in 0..2 {
+        let conn = world.open("10.0.0.7:4000");
+        world.beat(conn);
+        world.end(conn, End::Closed);
+    }
+    let conn = world.open("10.0.0.7:4000");
+    world.beat(conn);
+    let host = HostId::named("10.0.0.7").unwrap();
+    let request = request::Request::History(HistoryRequest::Host { host });
+    let request::Response::History(view) = world.asked(request) else {
+        panic!("no history");
+    };
+    let HistoryView::Host { transitions, .. } = *view else {
+        panic!("not of a host");
+    };
+    let states: Vec<Was> = transitions.iter().map(|one| one.to()).collect();
+    let closed = Was::Offline(Some(Reason::Closed));
+    assert_eq!(
+        states,
+        [Was::Online, closed, Was::Online, closed, Was::Online]
+    );
 }
 
 #[test]
