@@ -44,6 +44,7 @@ pub mod secure;
 pub mod secure;
 pub mod tally;
 pub mod trial;
+pub mod turns;
 pub mod watch;
 
 pub use dispatch::Post;

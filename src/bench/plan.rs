@@ -67,6 +67,8 @@ pub struct Plan {
     pub commands: Vec<String>,
     /// Posts the task.
     pub post: Option<super::dispatch::Post>,
+    /// Reads the metrics of the server.
+    pub metrics: super::turns::ReadMetrics,
     /// Pairs of server and floor; 0: the server only, once.
     pub pairs: u32,
     /// Polls the clock instead of sleeping, for exact timing: a processor is free for it.

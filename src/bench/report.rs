@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::plan::{Mode, Plan};
 use super::tally::Tally;
 use super::trial::Trial;
+use super::turns::TurnTimes;
 pub use floor::{FloorReport, Pair, Ratio};
 pub use server::ServerUse;
 
@@ -240,6 +241,10 @@ pub struct TrialReport {
     pub server_process_unknown: Option<String>,
     /// The rounds of a storm; empty otherwise.
     pub storm_rounds: Vec<Round>,
+    /// Turns of the server's loop while the load was on, if its metrics could be read.
+    pub turns: Option<TurnTimes>,
+    /// Reason for the missing times.
+    pub turns_unknown: Option<String>,
     /// Result of the task of a dispatch.
     pub dispatch: Option<DispatchReport>,
     /// Hosts that disconnected at once, with `--leave`.
@@ -266,6 +271,8 @@ impl TrialReport {
             server_process,
             server_process_unknown,
             storm_rounds: trial.rounds.clone(),
+            turns: trial.turns.clone().ok(),
+            turns_unknown: trial.turns.clone().err(),
             dispatch: trial.dispatch.clone().map(|task| DispatchReport {
                 apart: tally.apart.summary(),
                 ..task

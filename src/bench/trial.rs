@@ -11,6 +11,7 @@ use super::proc::{Observed, Sample};
 use super::report::{Disconnected, DispatchReport, Round, ServerUse};
 use super::schedule::Schedule;
 use super::tally::Tally;
+use super::turns::{TurnTimes, Turns};
 use super::watch::{Progress, Watch};
 use crate::limits::BENCH_WAIT_S_MAX;
 use crate::time::{Instant, Span};
@@ -68,6 +69,8 @@ pub struct Trial {
     pub dispatch: Option<DispatchReport>,
     /// Hosts that disconnected at once.
     pub left: Option<Disconnected>,
+    /// Times of the loop's turns, or the reason for the missing measurement.
+    pub turns: Result<TurnTimes, String>,
     /// Reason for an early end, if there was one.
     pub ended_early: Option<String>,
 }
@@ -159,6 +162,7 @@ impl Stage<'_> {
         self.connect()?;
         let connecting_s = self.fleet.now().since(start).as_secs_f64();
         self.idle()?;
+        let turns_before = self.turns();
         self.rest()?;
         let connected = self.sample();
         let made = self.fleet.tally.made;
@@ -179,6 +183,7 @@ impl Stage<'_> {
         self.idle()?;
         self.rest()?;
         let samples = [before, connected, self.sample()];
+        let turns = self.turns_since(turns_before);
         // In a dispatch the heartbeats are the smallest part of the work.
         let sent = match self.plan.mode {
             Mode::Dispatch => 0,
@@ -195,12 +200,14 @@ impl Stage<'_> {
             rounds: Vec::new(),
             dispatch,
             left,
+            turns,
             ended_early: None,
         })
     }
 
     /// The load consists of connections, so all measured use is theirs.
     fn connections_only(&mut self) -> Result<Trial, BenchError> {
+        let turns_before = self.turns();
         self.rest()?;
         let before = self.sample();
         let (client, start) = (Client::now(), self.fleet.now());
@@ -215,6 +222,7 @@ impl Stage<'_> {
         let after = self.sample();
         // No connection is kept, so there is no memory per connection.
         let samples = [before, after.clone(), after];
+        let turns = self.turns_since(turns_before);
         let server = self.used(samples, self.fleet.tally.made, 0, 0);
         Ok(Trial {
             tally: Tally::default(),
@@ -226,6 +234,7 @@ impl Stage<'_> {
             rounds,
             dispatch: None,
             left: None,
+            turns,
             ended_early: None,
         })
     }
@@ -350,6 +359,19 @@ impl Stage<'_> {
 
     fn cpu(&self) -> Option<Span> {
         Some(self.sample().ok()?.cpu())
+    }
+
+    /// Times of the loop's turns so far. The floor does not count them.
+    fn turns(&self) -> Result<Turns, String> {
+        match self.peer {
+            Peer::Server => Turns::of(&(self.plan.metrics)()?),
+            Peer::Floor => Err("the floor has no metrics".to_owned()),
+        }
+    }
+
+    fn turns_since(&self, before: Result<Turns, String>) -> Result<TurnTimes, String> {
+        let before = before?;
+        self.turns()?.since(&before)
     }
 
     fn sample(&self) -> Result<Sample, String> {

@@ -15,6 +15,7 @@ use crate::bench::fleet::FleetKey;
 use crate::bench::plan::Sources;
 use crate::bench::report::{Options, Report};
 use crate::bench::secure::TlsSettings;
+use crate::bench::turns::ReadMetrics;
 use crate::bench::{self, BenchError, Mode, Plan, Post};
 use crate::config::read_key_file;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -188,6 +189,7 @@ fn plan(args: &BenchArgs) -> Result<Plan, Failure> {
         key,
         commands,
         post,
+        metrics: metrics(args),
         pairs,
         // Read before this program is bound to one CPU.
         spins: available_parallelism().is_ok_and(|count| count.get() > 1),
@@ -263,6 +265,18 @@ fn post(api: Api, key: &str, commands: &[String], hosts: Vec<String>) -> Post {
     Arc::new(move || {
         let answer = api.post::<Value>("/v1/tasks", &body);
         answer.map(|_| ()).map_err(|error| error.to_string())
+    })
+}
+
+/// Returns a function that reads the metrics of the server at `--api`.
+fn metrics(args: &BenchArgs) -> ReadMetrics {
+    let api =
+        Api::new(&args.api).map_err(|failure| failure.why().unwrap_or("wrong options").to_owned());
+    Arc::new(move || {
+        let api = api.as_ref().map_err(Clone::clone)?;
+        let page = api.get_bytes("/metrics");
+        let page = page.map_err(|error| error.to_string())?;
+        Ok(String::from_utf8_lossy(&page).into_owned())
     })
 }
 

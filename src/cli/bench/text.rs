@@ -5,6 +5,7 @@ use crate::bench::report::{
     Disconnected, DispatchReport, FloorReport, Heartbeats, Latency, Pair, Ratio, Report, Round,
     ServerUse, StepTimes, TrialReport,
 };
+use crate::bench::turns::TurnTimes;
 use crate::escape;
 
 /// A number with commas between its thousands.
@@ -118,6 +119,7 @@ fn shown_text(report: &Report) -> Vec<String> {
         (None, Some(why)) => lines.push(format!("  server       CPU and memory not known: {why}")),
         (None, None) => {}
     }
+    lines.extend(shown.turns.iter().map(turns_text));
     lines
 }
 
@@ -225,6 +227,17 @@ fn dispatch_text(task: &DispatchReport) -> Vec<String> {
         )
     }));
     lines
+}
+
+fn turns_text(turns: &TurnTimes) -> String {
+    let bound = |us: Option<f64>| us.map_or("above all buckets".to_owned(), time);
+    format!(
+        "  turns        {}: half within {}, 99.99 % within {}, all within {}",
+        grouped(turns.count),
+        bound(turns.p50_us_at_most),
+        bound(turns.p9999_us_at_most),
+        bound(turns.max_us_at_most)
+    )
 }
 
 fn left_text(left: &Disconnected) -> String {
