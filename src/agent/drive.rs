@@ -38,7 +38,7 @@ const TCP: Token = Token(0);
 const UDP: Token = Token(1);
 const WAKER: Token = Token(2);
 const DISK_RETRY: Span = Span::from_secs(AGENT_DISK_RETRY_S);
-/// Consequence of a disk that may recover.
+/// Consequence of a disk error that is retried, for the log.
 const NO_WORK: &str = "this host sends heartbeats and accepts no work until it can be written";
 /// Consequence of any other unwritable journal.
 const NO_WORK_UNTIL_RESTART: &str =
@@ -403,7 +403,7 @@ impl Agent {
         let mut core = AgentCore::new(settings, allow, memory, self.moment(), &mut fx);
         core.inherit_key(&mut self.core);
         self.core = core;
-        // Without a journal there are no records, so an error here has a journal.
+        // Only writes to a journal fail, so there is one.
         self.apply_effects(fx);
     }
 

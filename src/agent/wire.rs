@@ -168,9 +168,9 @@ impl Drop for Wire {
     }
 }
 
-/// Resolves the server and returns one of its addresses of the source's family. A name may have
-/// several, of which the server listens at one. A lookup may take long; there is no connection to
-/// keep alive meanwhile.
+/// Resolves the server and returns one of its addresses of the source's family. A name may resolve
+/// to several addresses; the server may listen at one of them only. A lookup may take long; there
+/// is no connection to keep alive meanwhile.
 fn resolve(server: &str, source: Option<IpAddr>, place: usize) -> io::Result<SocketAddr> {
     let fits = |address: &SocketAddr| source.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
     let none = || {

@@ -48,7 +48,7 @@ pub enum BenchError {
         /// The system's error.
         error: io::Error,
     },
-    /// The floor needs a server whose process can be measured; this server's process cannot.
+    /// `--floor` needs the process of the server, which cannot be measured.
     #[error("--floor compares a server on this machine with the floor: {0}")]
     Unseen(String),
     /// The system refuses a resource of the load generator itself.

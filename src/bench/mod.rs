@@ -12,8 +12,8 @@
 //! the whole latency, including delays of the load generator and of the server. Heartbeats that
 //! wait for their replies are remembered, so that missing replies are not left out of the figures.
 //!
-//! [`schedule`], [`tally`], [`report`] and [`proc::text`] are pure; the rest owns sockets and reads
-//! clocks.
+//! [`plan`], [`schedule`], [`tally`], [`report`], [`turns`], [`watch`] and [`proc::text`] are pure.
+//! The others own sockets or read clocks.
 
 use std::num::NonZeroU64;
 
@@ -60,7 +60,7 @@ pub use watch::{Progress, Watch};
 /// When the plan needs more than the system allows, or the server cannot be reached or goes away.
 pub fn run(plan: &Plan, watch: &mut dyn Watch) -> Result<Report, BenchError> {
     let descriptors = descriptors::check(plan)?;
-    // Without it waits end a little late, and the report shows that.
+    // If the slack cannot be set, waits end a little late, and the report has the delay.
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     let observed = proc::Observed::find(plan.server);
     if plan.pairs > 0 {

@@ -1,9 +1,8 @@
 //! Parser for the body of a POST: a request for the core.
 //!
-//! It is stricter than JSON. An unknown or repeated member is refused, because its author expects
-//! an effect that it would not have. A body is read while it arrives, so a long one is spread over
-//! several turns, and is never in memory whole. Errors name the member, the expected value, and the
-//! line and column.
+//! It is stricter than JSON. An unknown or repeated member is refused, because it would have no
+//! effect. A body is read while it arrives, so a long one is spread over several turns, and is
+//! never in memory whole. Errors name the member, the expected value, and the line and column.
 
 use std::collections::BTreeMap;
 

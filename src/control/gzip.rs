@@ -18,7 +18,7 @@ pub struct Compressing {
 }
 
 impl Compressing {
-    /// Begins with a response that is worth it.
+    /// Begins to compress a response of at least `HTTP_GZIP_BYTES_MIN`.
     ///
     /// # Errors
     /// Returns any other response.

@@ -146,7 +146,7 @@ impl Members {
         }
     }
 
-    /// What is kept of the member whose value is read.
+    /// Bytes that are kept of the present member.
     fn kept(&self) -> Kept {
         let name = self.current.as_deref().unwrap_or_default();
         let known = self.known.iter().find(|(known, _)| *known == name);
@@ -410,7 +410,7 @@ fn not_json(error: SyntaxError) -> HttpResponse {
     })
 }
 
-/// The string `json`, else what it is instead.
+/// Decodes a JSON string. The error names the type of another value.
 fn string(json: &str) -> Result<String, String> {
     serde_json::from_str(json).map_err(|_| {
         let broken = json.starts_with('"').then_some(" with a broken escape");
@@ -443,7 +443,7 @@ pub(super) fn wrong(text: &str) -> HttpResponse {
     HttpResponse::error(400, &format!("the body is wrong: {text}"))
 }
 
-/// `bytes` as text, which is `before` bytes behind the beginning of the body.
+/// Decodes UTF-8. `before` is the offset of `bytes` in the body, for the error.
 pub(super) fn text_of(bytes: &[u8], before: usize) -> Result<&str, HttpResponse> {
     std::str::from_utf8(bytes).map_err(|error| {
         let byte = before + error.valid_up_to() + 1;

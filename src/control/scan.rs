@@ -1,4 +1,5 @@
-//! Push parser for the syntax of JSON: bytes arrive in any pieces, and each is looked at once.
+//! Push parser for the syntax of JSON: bytes arrive in any pieces, and each is looked at no more
+//! than twice.
 //!
 //! It reports where names and values begin and end, and keeps nothing of them but the nesting. So a
 //! long body is checked while it arrives, and costs each turn only what the turn has read.
@@ -21,10 +22,10 @@ impl Position {
         }
     }
 
-    /// Position of the last character before this one.
+    /// Position of the character before this one, in the same line.
     fn before(self) -> Self {
         Self {
-            column: self.column - 1,
+            column: self.column.saturating_sub(1).max(1),
             ..self
         }
     }
@@ -72,7 +73,7 @@ enum State {
     Colon,
     /// Behind a value of a container.
     Next,
-    /// In a string, or in an escape of which so many characters are missing.
+    /// In a string; `escape` counts the missing characters of an escape.
     Text {
         is_name: bool,
         escape: Escape,
@@ -153,8 +154,8 @@ impl Scanner {
         self.at
     }
 
-    /// Length of the part of a string with which `bytes` begin, up to a quote or an escape. It may
-    /// be [passed](Self::pass) without [`push`](Self::push).
+    /// Length of the prefix of `bytes` inside the present string, without quotes, escapes and
+    /// control characters. It may be [passed](Self::pass) without [`push`](Self::push).
     pub fn plain_len(&self, bytes: &[u8]) -> usize {
         match self.state {
             State::Text {
@@ -394,7 +395,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_is_what_another_parser_takes(
+        fn the_same_texts_are_json_as_for_serde_json(
             text in r#"(\[|\]|\{|\}|"[a-b]?"|"\\[un"0]?|[ :,0-9eE.+-]|null|true|\n){0,12}"#,
         ) {
             let other = serde_json::from_str::<serde::de::IgnoredAny>(&text);

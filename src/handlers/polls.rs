@@ -1,4 +1,4 @@
-//! Leases of devices and targets: of the nodes on one store, one polls each.
+//! Leases of devices and targets. One node on a store polls each of them.
 //!
 //! ```text
 //!             taken                          until POLL_VALID_S after the request of the last renewal
@@ -7,8 +7,8 @@
 //!     └─────────────────┴─────────────────┘ before another one can take the lease
 //! ```
 //!
-//! The time of a request is that of this node, and the store keeps the lease for longer after it.
-//! So the node stops in time, however late an answer arrives.
+//! Validity counts from the moment of the request, and the store keeps the lease for longer. So a
+//! late answer never extends the polling of a lease that has ended.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ pub struct Polls {
     release: Vec<String>,
     due: Instant,
     session: Option<u32>,
-    /// Time before which a free lease is only looked at: its holder may renew it.
+    /// End of the grace after an outage, in which free leases are left to their earlier holders.
     look_until: Instant,
     /// Time since which no other node shares the store.
     alone: Option<Instant>,
@@ -57,7 +57,7 @@ impl Polls {
         self.due = Instant::ZERO;
     }
 
-    /// The next [`changes`](Self::changes) are all leases that are held.
+    /// Makes the next [`changes`](Self::changes) report all held leases.
     pub fn forget_polled(&mut self) {
         let leases = self.leases.values_mut();
         leases.for_each(|lease| lease.is_polled = false);
@@ -132,8 +132,7 @@ impl Polls {
         }
     }
 
-    /// The leases that this node has taken, or has no more, since the last call: name, and whether
-    /// it polls.
+    /// Returns the leases gained or lost since the last call, with `true` for those gained.
     pub fn changes(&mut self, now: Instant) -> Vec<(String, bool)> {
         let goes_on = self.goes_on(now);
         let leases = self.leases.iter_mut();

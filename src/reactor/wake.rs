@@ -7,8 +7,8 @@ use mio::{Registry, Waker};
 
 use super::token;
 
-/// Ends the loop's wait from another thread, after a message was put into the mailbox. Only the
-/// first ring since the last look makes a system call.
+/// Ends the loop's wait from another thread, after a message was put into the mailbox. Further
+/// wake-ups before the mailbox is read cost no system call.
 #[derive(Debug)]
 pub struct Wake {
     waker: Waker,

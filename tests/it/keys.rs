@@ -32,7 +32,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A server with three keys.
+/// Configuration of a server with three keys.
 fn home(plain_from: &[&str]) -> Home {
     let mut home = Home::embedded();
     write_keys(&home, &all());
@@ -257,7 +257,7 @@ fn all_refusals_use_the_same_words() {
     }
     assert_eq!(server.metric("anthill_proofs_refused_total"), 5);
 
-    // Half a proof, none, and one that is no hexadecimal text.
+    // Proofs of a wrong length, without hexadecimal text, and of the right length but wrong.
     for proof in [
         "",
         "00",
@@ -276,7 +276,7 @@ fn all_refusals_use_the_same_words() {
         assert_eq!(reply["error"], "not accepted");
         assert_eq!(host.until_closed(), b"");
     }
-    // A proof of one connection says nothing on another, nor the server's own.
+    // A proof is valid on one connection only, and the server's own proof is refused.
     let mut one = Host::connect(server.tcp, "127.0.9.1");
     let mut other = Host::connect(server.tcp, "127.0.9.1");
     let nonce = challenged(&mut one, WEB_1);
@@ -536,7 +536,7 @@ fn no_nonce_comes_twice() {
 }
 
 #[test]
-fn half_open_handshakes_keep_no_good_host_out() {
+fn half_open_handshakes_do_not_block_hosts() {
     let mut home = home(&[]);
     home.set("heartbeat.first_message_s", 600);
     let server = home.start();
@@ -591,7 +591,7 @@ fn strangers_cannot_fill_the_table() {
     until_so("the table is full", || {
         server.metric("anthill_connections") == ROOM as u64
     });
-    // The time that half a proof has for its other half.
+    // Time after which a connection with an open challenge may be closed.
     std::thread::sleep(Duration::from_secs(2));
     let ids: Vec<String> = (2..ROOM).map(|number| format!("web-{number}")).collect();
     let mut sessions: Vec<Session> = ids
@@ -790,7 +790,7 @@ fn an_inherited_host_gets_its_task() {
 }
 
 #[test]
-fn a_server_with_keys_may_listen_anywhere() {
+fn bad_key_files_are_found_by_check_config() {
     let home = home(&[]);
     home.write_config();
     let check = |words: &[&str]| {
@@ -859,7 +859,7 @@ fn http_changes_need_a_token_with_keys() {
     }
     drop(server);
 
-    // With a token they are made with it only, and in the open they need none.
+    // With a token file, changes need the token; with `open` they need none.
     let token = home.path().join("token");
     std::fs::write(&token, "a token of many letters".replace(' ', "-")).unwrap();
     std::fs::set_permissions(&token, PermissionsExt::from_mode(0o600)).unwrap();
@@ -973,7 +973,7 @@ fn an_agent_distrusts_a_server_without_its_key() {
         );
         (host, hello)
     };
-    // No challenge, an order before the proof, and a proof without the key.
+    // A false server skips the challenge, sends an order too early, or sends a wrong proof.
     let order = r#"{"flag":"ADH44","taskId":"AC1"}"#;
     let welcome = r#"{"flag":"ADH40","ACK":"keepGotIt","interval_s":20}"#;
     let challenge = format!(

@@ -103,7 +103,7 @@ fn wait_until_gone(pid: &str) {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
         stat.is_ok_and(|stat| !stat.contains(") Z "))
     };
-    // A command that is killed before it prints its number leaves another line here.
+    // If the command was killed before it printed its number, the line is no number.
     if let Some(process) = pid.parse().ok().and_then(Process::of) {
         wait_for_end(&[process], Duration::from_secs(60));
     }
@@ -165,7 +165,7 @@ fn background_processes_are_not_awaited() {
 }
 
 #[test]
-fn a_flood_does_not_outlive_its_time() {
+fn endless_output_ends_at_the_timeout() {
     // Far longer than so many bytes take, also on a busy machine.
     let finished = run_it(&job("yes", Span::from_secs(3)));
     assert_eq!((finished.exit, finished.truncated), (TIMED_OUT, true));
@@ -270,7 +270,7 @@ fn a_command_runs_as_its_user() {
     let finished = run_it(&placed("id -u", place(&own.as_raw().to_string())));
     let output = String::from_utf8(finished.output).unwrap();
     assert_eq!((finished.exit, output), (0, format!("{}\n", own.as_raw())));
-    // As root it is another user, without root's groups; else that is refused.
+    // A root agent switches the user and drops its groups. Another agent refuses the command.
     let finished = run_it(&placed("id -u; id -G", place("daemon")));
     let output = String::from_utf8(finished.output).unwrap();
     match own.is_root() {

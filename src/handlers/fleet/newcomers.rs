@@ -60,8 +60,8 @@ impl Newcomers {
     /// Counts a new id from this address. Returns whether it may be entered.
     pub fn admit(&mut self, ip: IpAddr, now: Instant) -> bool {
         let Some(count) = self.count_of(ip, now) else {
-            // So many networks at once are a fleet, or an attack that counts per network cannot
-            // stop.
+            // With so many networks at once, bounds per network have no effect, so the id is
+            // admitted.
             return true;
         };
         if count.ids >= NEW_IDS_PER_NETWORK_MAX {
@@ -145,7 +145,7 @@ impl Newcomers {
     }
 }
 
-/// Parts of a timeout by which arrivals are counted together.
+/// Number of buckets in a timeout.
 const PARTS: u64 = 32;
 
 /// Number of online hosts that have not stayed for a timeout yet, by time of arrival. A host takes
@@ -177,7 +177,8 @@ impl Arrivals {
         }
     }
 
-    /// Counts a host that has come online at `since`, which is now.
+    /// Counts a host that comes online now. `since` is the same moment on the wall clock, and
+    /// selects the bucket.
     pub fn came(&mut self, now: Instant, since: UnixMs) {
         self.mature(now);
         self.sum += 1;
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_of_the_wall_clock_makes_no_stay_longer() {
+    fn a_jump_of_the_wall_clock_keeps_stays_short() {
         let mut arrivals = Arrivals::new(Span::from_secs(60));
         arrivals.came(at(0), UnixMs(9_000_000));
         arrivals.came(at(1_000), UnixMs(1_000));

@@ -1,13 +1,13 @@
 //! The keeper of a task: one node at a time, the one in the claim of the task.
 //!
 //! ```text
-//!   store connection begins ─▶ Keepers: who keeps my tasks? ─▶ still this node ─▶ go on
+//!   store connection begins ─▶ Keepers: the keeper of each own task ─▶ still this node ─▶ go on
 //!   a rollout is not taken ──▶        │
 //!                                     └▶ another node ─▶ Following: only hosts of this node ─▶ Part
 //! ```
 //!
 //! A node that stood still, or was cut off from the store, may find that its tasks were taken over.
-//! Until it knows, no wave begins, and nothing of its tasks is written again. Each takeover counts
+//! Until the keeper is confirmed, no wave begins and no task is written again. Each takeover counts
 //! the keeper epoch up, and the store takes a rollout only from the latest keeper.
 
 use crate::handlers::context::Ctx;
@@ -64,7 +64,7 @@ impl Tasks {
         }
     }
 
-    /// Another node keeps a task: drops it here, and follows that node with the hosts of this one.
+    /// Gives a task up to its new keeper. Only hosts that are connected here stay.
     pub(super) fn follow(&mut self, key: &TaskKey, keeper: &Keeper) {
         let Some(slot) = self.table.find(key) else {
             return;
@@ -112,7 +112,7 @@ impl Tasks {
         end == task.deliveries.len()
     }
 
-    /// All hosts are collected: the task goes, and what the store says of the hosts follows.
+    /// Removes the task, and asks for the states of its hosts that are connected here.
     pub(super) fn followed(&mut self, cx: &mut Ctx<'_>, following: Following) {
         let Some(task) = self.followed_task(&following) else {
             return;

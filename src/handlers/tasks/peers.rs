@@ -1,4 +1,4 @@
-//! Tasks with hosts of several nodes: what this node asks the store, and what it tells other nodes.
+//! Tasks with hosts of several nodes: questions to the store, and bells to other nodes.
 //!
 //! ```text
 //!   host claimed ────────────▶ Open: which open tasks name it? ─┐
@@ -11,7 +11,7 @@
 //!
 //! A delivery is *away* while another node holds its host, or while that is unknown: it has no
 //! tries and no deadline here. The claim of the host and the state in the store are the truth. A
-//! bell only says where to look, and a look every minute finds what a lost bell said.
+//! bell is only a hint. A scan every minute finds the changes that a lost bell announced.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -31,7 +31,7 @@ use crate::limits::{
 use crate::store::op::{Bell, Found, HeldTask, Op, Question, Read, Ring, TaskPart, TaskState};
 use crate::time::{Instant, Span};
 
-/// Tickets of these questions begin here, above those of requesters.
+/// First ticket of questions of this room. Tickets of requesters are lower.
 const TICKETS: u64 = 1 << 63;
 /// Changes of states are gathered for so long before their keeper is rung.
 const ECHO: Span = Span::from_millis(50);
@@ -76,7 +76,7 @@ enum Look {
     Wave(u64, Vec<HostId>),
 }
 
-/// A host whose claim is new: the tasks that name it are not known yet.
+/// Host with a new claim, while its open tasks are read.
 #[derive(Debug, Default)]
 struct Unsettled {
     /// Looks at tasks under way; `None` before these are known.
@@ -96,7 +96,7 @@ pub(crate) struct Peers {
     in_flight: BTreeMap<u64, Look>,
     next: u64,
     rings: VecDeque<Ring>,
-    /// Entries of the inbox that are done with.
+    /// Entries of the inbox that are to be deleted.
     rung: Vec<String>,
     /// Hosts whose states have changed here, by task that another node keeps.
     echo: BTreeMap<TaskKey, BTreeSet<HostId>>,
@@ -114,7 +114,7 @@ pub(crate) struct Peers {
     soon: Option<Instant>,
     pub(super) locating: BTreeMap<u64, Locating>,
     next_locating: u64,
-    /// Looks under way at the keepers of all tasks, since the store connection began.
+    /// Number of looks for keepers under way.
     checks: usize,
 }
 
@@ -167,12 +167,12 @@ impl Peers {
         self.unsettled.clear();
     }
 
-    /// Has the hosts that are away looked up soon.
+    /// Schedules an early look at the hosts that are away.
     pub(crate) fn look_soon(&mut self, now: Instant) {
         self.soon = Some(now + SOON);
     }
 
-    /// Moves operations into a batch: questions, and bells behind all that they are about.
+    /// Moves operations into a batch. Bells follow the writes that they announce.
     pub(crate) fn take_ops(&mut self, max: usize, ops: &mut Vec<Op>) {
         while ops.len() < max && self.in_flight.len() < LOOKS_IN_FLIGHT_MAX {
             let Some(look) = self.next_look() else {
@@ -238,7 +238,7 @@ impl Peers {
         ticket >= TICKETS
     }
 
-    /// Begins to ask about the hosts of a dispatch, and returns its number.
+    /// Queues the look for the holders of the hosts of a dispatch.
     pub(super) fn begin_locating(&mut self, locating: Locating) {
         let number = self.next_locating;
         self.next_locating += 1;
@@ -246,7 +246,7 @@ impl Peers {
         self.line.push_front(Look::Locate(number));
     }
 
-    /// Has the next hosts of a dispatch asked about.
+    /// Queues the look for the next hosts of a dispatch.
     pub(super) fn go_on_locating(&mut self, number: u64, locating: Locating) {
         self.locating.insert(number, locating);
         self.line.push_front(Look::Locate(number));
@@ -288,7 +288,7 @@ impl Peers {
         if self.line.len() < LOOKS_WAITING_MAX {
             return self.line.push_back(look);
         }
-        // The next round asks again.
+        // If the line is full, the look is left to the next scan.
         match look {
             Look::Part { hosts, reason, .. } => self.part_done(&hosts, &reason),
             Look::Open { hosts, .. } => hosts.iter().for_each(|host| self.settle(host)),
@@ -350,20 +350,20 @@ pub(crate) struct Merging {
     /// Deliveries of a promotion, by name of the host.
     order: Vec<u32>,
     reason: Reason,
-    /// Hosts that this node does not hold, and that it must find.
+    /// Hosts with holders that must be found.
     strangers: Vec<HostId>,
-    /// Hosts that other nodes hold and that these are rung for.
+    /// Hosts that other nodes hold, for the bells to these nodes.
     forward: BTreeMap<String, Vec<HostId>>,
     /// Hosts that this node has taken.
     taken: Vec<HostId>,
 }
 
-/// Hosts and tasks that are collected for looks.
+/// State of the scan of each minute.
 #[derive(Debug)]
 pub(crate) struct Rounding {
-    /// The next slot of a host; `None` when all hosts have been collected.
+    /// The next slot of a host; `None` if the own hosts are not scanned, or all have been.
     slot: Option<u32>,
-    /// Slot and number of each task, the next last.
+    /// Slot and number of each remaining task, in reverse order.
     tasks: Vec<(u32, u64)>,
     /// Place of the next delivery of the last of them.
     place: usize,
@@ -393,8 +393,8 @@ impl Tasks {
         }
     }
 
-    /// Has a task that is not known here looked up for a host, before a message about it is refused.
-    /// Returns whether the message has to wait. A task that was just looked up is not again.
+    /// Queues a look at an unknown task for a host, before a report on the task is refused. Returns
+    /// whether the message has to wait. A look is not repeated at once.
     pub(crate) fn look_up(&mut self, cx: &Ctx<'_>, host: &HostId, code: &str) -> bool {
         let Some(key) = TaskKey::parse(code, &cx.rules.key_prefix) else {
             return false;
@@ -435,13 +435,13 @@ impl Tasks {
         self.peers.settle(host);
     }
 
-    /// Another node holds a host: that one goes on with its tasks.
+    /// Leaves the tasks of a host to the node that now holds it.
     pub(crate) fn handed_over(&mut self, host: &HostId) {
         let recipient = self.table.recipient_of(host);
         let all = recipient.into_iter().flat_map(|r| &r.deliveries);
         let all: Vec<u32> = all.map(|pair| pair.1).collect();
         for slot in all {
-            // What is queued is sent by the node to which the host comes.
+            // The node that the host joins sends its queued tasks.
             let state = self.table.delivery(slot).map(|delivery| delivery.state);
             if state.is_some_and(|state| state == TaskState::Sent || is_at_work(state)) {
                 self.leave_to_others(slot);
@@ -449,7 +449,7 @@ impl Tasks {
         }
     }
 
-    /// Other nodes share the store from now on, or none does any more.
+    /// Handles the first other node on the store, and the end of the last one.
     pub(crate) fn nodes_changed(&mut self, cx: &Ctx<'_>) {
         if cx.has_other_nodes() {
             self.peers.begin_rounds(cx.at.now);
@@ -466,7 +466,8 @@ impl Tasks {
         std::mem::take(&mut self.peers.has_settled)
     }
 
-    /// Returns whether another node may hold the host of a delivery that is to be sent.
+    /// Returns whether a delivery that is `sent`, `answered` or `working` belongs to a host that is
+    /// not connected here.
     pub(super) fn is_elsewhere(&self, hosts: Directory<'_>, slot: u32) -> bool {
         let state = self.table.delivery(slot).map(|delivery| delivery.state);
         let goes_on = state.is_some_and(|state| state == TaskState::Sent || is_at_work(state));
@@ -654,7 +655,7 @@ impl Tasks {
         });
     }
 
-    /// The host of a delivery of which something is awaited, if this node does not hold it.
+    /// The host of an unfinished delivery, if it is not connected here.
     fn host_to_find(&self, hosts: Directory<'_>, slot: u32, beside_others: bool) -> Option<HostId> {
         let delivery = self.table.delivery(slot)?;
         if !beside_others && !delivery.is_away() {
@@ -741,7 +742,7 @@ impl Tasks {
             }
         }
         for (key, mut hosts) in named {
-            // Of those that are here and not away, this node knows more than the store.
+            // This node knows more than the store of the deliveries that are here and not away.
             hosts.retain(|host| {
                 let delivery = self.table.delivery_of(&key, host);
                 let delivery = delivery.and_then(|slot| self.table.delivery(slot));
@@ -766,8 +767,8 @@ impl Tasks {
         self.conclude(cx, asked);
     }
 
-    /// Settles the hosts about which all is known. Of a process that is another one than before, the
-    /// work is lost, unless it reports on it itself.
+    /// Settles the hosts with complete looks. If the process of a host was replaced and the new one
+    /// does not resume the work, the running tasks of the host are `lost`.
     fn conclude(&mut self, cx: &mut Ctx<'_>, hosts: &[HostId]) {
         for host in hosts {
             let unsettled = self.peers.unsettled.get(host);
@@ -782,7 +783,7 @@ impl Tasks {
         }
     }
 
-    /// This node keeps a task from now on, of which it has a part: all its hosts go into the tables.
+    /// Becomes the keeper of a task of which it has a part, and loads all hosts of the task.
     pub(super) fn promote(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -895,7 +896,7 @@ impl Tasks {
                     merging.forward.entry(node).or_default().push(host);
                 }
             }
-            // No node holds it: its tries go on at the node that keeps the task.
+            // No node holds the host: the keeper of the task goes on with the tries.
             (Some(slot), None) if is_kept => {
                 let was_away = self
                     .table
@@ -910,7 +911,7 @@ impl Tasks {
         }
     }
 
-    /// Takes a host of this node, if its task is not known here or another node went on with it.
+    /// Adds or resumes the delivery of a host that is connected here.
     fn take_host(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -953,7 +954,7 @@ impl Tasks {
         merging.taken.push(host);
     }
 
-    /// The task of a part, entered if it is not here; with room for one more host.
+    /// Returns the task of a part, entered if it is missing, with room for one more host.
     fn part_of(&mut self, cx: &mut Ctx<'_>, part: &TaskPart) -> Option<u32> {
         let found = self.table.find(&part.task.key);
         let room = match found {

@@ -32,7 +32,7 @@ use crate::time::{Instant, Span};
 /// Interval of the looks at a rollout while the store is unavailable.
 const LOOK_AGAIN: Span = Span::from_secs(1);
 
-/// Rollouts that are to be looked at, and to be written. Tasks are named by their numbers.
+/// Rollouts that are due for a step or a write, by the number of their task.
 #[derive(Debug, Default)]
 pub(crate) struct Rollouts {
     ready: BTreeSet<u64>,
@@ -42,8 +42,8 @@ pub(crate) struct Rollouts {
     unwritten: BTreeSet<u64>,
     /// Number of writes under way.
     writing: BTreeMap<u64, u32>,
-    /// Their present wave begins when the store has it, so that a node that no longer keeps the task
-    /// sends nothing. With `true` hosts of earlier waves may be held, too.
+    /// Rollouts with a wave that begins once it is stored, so that a node that no longer keeps the
+    /// task sends nothing. The flag says that hosts of earlier waves may be held, too.
     beginning: BTreeMap<u64, bool>,
     /// Number of looks at the nodes that hold hosts of the present wave.
     looks: BTreeMap<u64, u32>,
@@ -71,7 +71,7 @@ impl Rollouts {
         self.looks.clear();
     }
 
-    /// Has the present wave of a task begin when it is stored.
+    /// Begins the present wave of a task once it is stored.
     fn begin_when_stored(&mut self, number: u64, is_resumed: bool) {
         self.unwritten.insert(number);
         *self.beginning.entry(number).or_default() |= is_resumed;
@@ -100,7 +100,7 @@ impl Rollouts {
         self.looks.remove(&number);
     }
 
-    /// Sets the time at which a rollout is looked at, or has none.
+    /// Sets or clears the deadline of a rollout.
     fn set_due(&mut self, number: u64, due: Option<Instant>) {
         let before = match due {
             Some(due) => self.due_of.insert(number, due),
@@ -113,7 +113,7 @@ impl Rollouts {
     }
 }
 
-/// Hosts of a wave on their way to be sent to.
+/// Job that starts the deliveries of a wave.
 #[derive(Debug)]
 pub(crate) struct Waving {
     task: u32,
@@ -321,7 +321,7 @@ impl Tasks {
         }
     }
 
-    /// All hosts of a new task are entered, with those of its first wave.
+    /// Marks the present wave as sent and starts its clock.
     pub(super) fn first_wave_entered(&mut self, cx: &Ctx<'_>, slot: u32) {
         if let Some(rollout) = self.table.rollout_mut(slot) {
             rollout.entered(cx.at.now);
@@ -346,7 +346,7 @@ impl Tasks {
         };
         self.rollouts.set_due(number, None);
         if !cx.is_store_up() {
-            // A wave that the store does not know would go out once more after a restart.
+            // A wave that is not stored would be sent once more after a restart.
             self.rollouts.set_due(number, Some(cx.at.now + LOOK_AGAIN));
             return;
         }
@@ -433,7 +433,7 @@ impl Tasks {
         is_last
     }
 
-    /// The wave of a host has begun, and no other node holds it.
+    /// Starts a held delivery of the present wave, if no other node holds its host.
     fn begin_held(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -460,7 +460,7 @@ impl Tasks {
         }
     }
 
-    /// The nodes that hold some hosts of a wave are known: these are sent the task by their nodes.
+    /// Handles the holders of some hosts of a wave. Each holder sends the task to its hosts.
     pub(super) fn wave_found(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -569,7 +569,7 @@ impl Tasks {
         }
     }
 
-    /// The time of a task has come: a rollout that has not reached all its hosts ends here.
+    /// Cancels the unfinished rollout of a task that expires.
     pub(super) fn end_rollout(&mut self, cx: &mut Ctx<'_>, slot: u32) {
         let Some(task) = self.table.task(slot).filter(|task| task.keeper.is_none()) else {
             return;
@@ -592,7 +592,7 @@ impl Tasks {
             .filter_map(|slot| self.table.task(slot));
         let with = all.filter(|task| task.rollout.is_some());
         self.rollouts.unwritten = with.map(|task| task.number).collect();
-        // A wave that was interrupted goes out to what is left of its hosts.
+        // An interrupted wave goes on with its remaining hosts.
         for number in self.rollouts.unwritten.clone() {
             let slot = self.table.slot_of(number);
             let task = slot.and_then(|slot| self.table.task(slot));
@@ -663,14 +663,14 @@ impl Tasks {
         match task {
             None => Err(no_task()),
             Some((_, task)) if task.is_partial() => {
-                Err(not_now("the hosts of the task are being entered"))
+                Err(not_now("the task is still being created; try again"))
             }
             Some((slot, _)) => Ok(slot),
         }
     }
 
-    /// Cancels a task, or pauses or resumes its rollout; for a token with a target only if all hosts of
-    /// the task are of that.
+    /// Cancels a task, or pauses or resumes its rollout; a token with a target must cover all hosts
+    /// of the task.
     ///
     /// # Errors
     /// No such task, a task without a rollout, or a rollout in another state.
@@ -777,7 +777,7 @@ impl Tasks {
         Ok(())
     }
 
-    /// Cancels a task: what has not been answered is not sent again.
+    /// Cancels a task. Unanswered deliveries are not sent again.
     fn cancel(
         &mut self,
         cx: &mut Ctx<'_>,
@@ -830,7 +830,7 @@ impl Tasks {
                     self.turn_delivery(cx, slot, TaskState::Cancelled, Cause::Ourselves);
                     cancelling.result.cancelled += 1;
                     if state == TaskState::Sent {
-                        // It may have begun without a word yet.
+                        // The host may have begun without a report.
                         hosts.cancel(cx, &host, &key);
                     }
                 }

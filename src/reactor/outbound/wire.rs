@@ -33,7 +33,7 @@ pub(super) struct Wire {
     pub(super) queued: bool,
     socket: Socket,
     is_connecting: bool,
-    /// The kernel has reported the end of the stream.
+    /// The kernel has reported the end of the stream, or an error.
     is_ending: bool,
 }
 
@@ -118,7 +118,7 @@ impl Wire {
     /// Sends all of `bytes` at once.
     ///
     /// # Errors
-    /// When the socket does not take them; its buffer is otherwise empty.
+    /// The socket has taken only a part of the bytes.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let sent = match &mut self.socket {
             Socket::Tcp(stream) => stream.write(bytes),

@@ -193,7 +193,7 @@ impl EmbeddedStore {
         let result = result.unwrap_or_else(|panic| Err(StorageError::Corrupted(panic).into()));
         match result {
             Ok(value) => Ok(value),
-            // The key is not an operation's, but one that the store needs.
+            // A key that the store itself needs has a wrong type.
             Err(fault @ Fault::Kind(_)) => Err(StoreError::Unavailable(fault.to_string())),
             Err(Fault::Storage(error)) => {
                 self.has_lease = false;
@@ -213,12 +213,13 @@ impl EmbeddedStore {
 
 fn wall_clock() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    // By a clock before 1970 nothing has expired.
+    // With a clock before 1970, nothing expires.
     let ms = since.map_or(0, |since| since.as_millis());
     UnixMs(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
-/// Runs one operation. A key of another type refuses it; an error of the file ends the batch.
+/// Runs one operation. If a key has another type, the operation is refused; an error of the file
+/// ends the batch.
 fn apply(
     space: &mut Space<'_>,
     context: &Context<'_>,
@@ -283,7 +284,7 @@ fn settled(
 
 impl Backend for EmbeddedStore {
     fn open(&mut self) -> Result<(), StoreError> {
-        // An open file is not tested, so that an idle server does not use the disk.
+        // An open file is not checked, so that an idle server does not access the disk.
         if self.opened.is_none() {
             self.opened = Some(self.place.open()?);
             return self.transact(self.place.now(), |_, _| Ok(()));
@@ -293,7 +294,7 @@ impl Backend for EmbeddedStore {
 
     /// Only one process has the file, so a foreign lease in it belongs to a dead process: it is
     /// taken at once, and never is [`Lease::Foreign`]. For the same reason the lease is written
-    /// once and never renewed. A file that was deleted is noticed here, and created again.
+    /// once and never renewed. A deleted file is noticed here. The next `open` creates it.
     fn lease(&mut self, force: bool) -> Result<Lease, StoreError> {
         if let Place::Dir(dir) = &self.place
             && self.opened.take_if(|opened| !opened.is_in(dir)).is_some()

@@ -23,7 +23,7 @@ use crate::store::schema;
 /// State of a device or of the targets.
 pub(super) struct Write<'a> {
     op: &'a Outside,
-    /// Fields of targets that may belong to another node.
+    /// Fields of targets that another node may have in its configuration.
     strange: Vec<String>,
     stage: u8,
 }
@@ -181,7 +181,7 @@ impl Job for Leases<'_> {
 /// States of devices and targets of all nodes.
 pub(super) struct All<'a> {
     ticket: u64,
-    /// Devices that are wanted although no node has written them.
+    /// Requested devices, listed even without a stored state.
     devices: &'a [HostId],
     found: OutsideFound,
     is_listed: bool,

@@ -465,7 +465,7 @@ fn a_result_that_breaks_connections_loses_its_output() {
     assert_eq!(sizes, ["4", "4", "0", "0"]);
 }
 
-/// Sends reports until the next loss of the connection. Returns those sent.
+/// Completes a hello and returns the reports that are sent right after it.
 fn under_way(talk: &mut Talk) -> Vec<String> {
     talk.is_welcome();
     let said = talk.messages();
@@ -483,7 +483,7 @@ fn only_the_result_that_breaks_connections_loses_output() {
     talk.finishes(0, "far too long");
     talk.with(|core, at, fx| core.disconnected(at, "closed", fx));
     talk.fx.clear();
-    // The server acknowledges all but the long one, and only if it has time for it.
+    // The server acknowledges every report before the long result.
     let mut hung_up = 0;
     loop {
         let said = under_way(&mut talk);
@@ -542,7 +542,7 @@ fn datagrams_of_strangers_get_no_answer() {
 }
 
 #[test]
-fn an_answer_has_its_own_time() {
+fn an_answer_keeps_the_time_of_receipt() {
     let mut talk = agent();
     talk.datagram(SERVER, b"AC1");
     talk.at.wall = UnixMs(9_000_000);

@@ -1,4 +1,4 @@
-//! Cases over arbitrary messages: whatever comes, how often, in which order.
+//! Properties with arbitrary, repeated and reordered messages.
 
 use std::cell::RefCell;
 
@@ -53,7 +53,7 @@ fn whole_task(commands: usize) -> Vec<Told> {
     all
 }
 
-/// Anything a host may say about four commands, sense or nonsense.
+/// Arbitrary messages about four commands, inconsistent ones included.
 fn anything() -> impl Strategy<Value = Told> {
     let phase = prop::sample::select(vec![Phase::Received, Phase::Began, Phase::Ended]);
     let commands = || prop::collection::vec("[a-d]", 0..4);
@@ -112,8 +112,8 @@ fn try_many<S: Strategy>(
     }
 }
 
-/// A task's messages, each any number of times and the last at least once, in any order: the end is
-/// the same, and nothing that was done is undone on the way.
+/// Reordered or repeated messages reach the same final state, and a finished command stays
+/// finished.
 pub fn a_stale_message_after_a_newer_changes_nothing(open: &mut Factory<'_>) {
     let s = RefCell::new(open(settings()));
     let order = prop::collection::vec(any::<prop::sample::Index>(), 0..12);
@@ -153,7 +153,7 @@ pub fn every_operation_can_be_repeated(open: &mut Factory<'_>) {
             clear_on_done,
             ..settings()
         }));
-        // Both rounds share their data; the second has tasks of its own.
+        // Both rounds use one store, so the keys of their tasks differ.
         let offset = if clear_on_done { "b" } else { "a" };
         try_many((sequences(), 0_usize..4), |key, (told, book)| {
             let s = &mut s.borrow_mut();
