@@ -1,19 +1,21 @@
 //! Escaping of untrusted text for display. Names of hosts, commands and their output may come from
 //! strangers. A control character may clear a terminal or forge a line of the log. A bidirectional
-//! override changes the reading order of a line. An invisible character makes two names look the
-//! same. Tables, logs and events show all of these as `\u{…}`.
+//! override changes the reading order of a line. An invisible character, or
+//! a blank other than U+0020, makes two names look the same. Tables, logs and events show all of these as `\u{…}`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// Characters that may not be shown as they are, ascending. They are those of Unicode's categories control
-/// (Cc), format (Cf), line and paragraph separator (Zl, Zp), and those with the property
+/// Characters that may not be shown as they are, ascending. They are those of Unicode's categories
+/// control (Cc), format (Cf), separator (Zs except the blank, Zl, Zp), and those with the property
 /// Default_Ignorable_Code_Point: fillers, joiners, variation selectors and tags, assigned or not.
-const UNSAFE: [(char, char); 30] = [
+/// Further those that fonts show as blank without such a property (U+2800, U+13441, U+16FE4,
+/// U+1D159), the place holder of an object, and U+FDD0 to U+FDEF, which are no characters.
+const UNSAFE: [(char, char); 34] = [
     ('\0', '\u{1f}'),
-    ('\u{7f}', '\u{9f}'),
+    ('\u{7f}', '\u{a0}'),
     ('\u{ad}', '\u{ad}'),
     ('\u{34f}', '\u{34f}'),
     ('\u{600}', '\u{605}'),
@@ -23,36 +25,41 @@ const UNSAFE: [(char, char); 30] = [
     ('\u{890}', '\u{891}'),
     ('\u{8e2}', '\u{8e2}'),
     ('\u{115f}', '\u{1160}'),
+    ('\u{1680}', '\u{1680}'),
     ('\u{17b4}', '\u{17b5}'),
     ('\u{180b}', '\u{180f}'),
-    ('\u{200b}', '\u{200f}'),
-    ('\u{2028}', '\u{202e}'),
-    ('\u{2060}', '\u{206f}'),
-    // Blank as well, though not by these properties.
+    ('\u{2000}', '\u{200f}'),
+    ('\u{2028}', '\u{202f}'),
+    ('\u{205f}', '\u{206f}'),
     ('\u{2800}', '\u{2800}'),
+    ('\u{3000}', '\u{3000}'),
     ('\u{3164}', '\u{3164}'),
+    ('\u{fdd0}', '\u{fdef}'),
     ('\u{fe00}', '\u{fe0f}'),
     ('\u{feff}', '\u{feff}'),
     ('\u{ffa0}', '\u{ffa0}'),
-    ('\u{fff0}', '\u{fffb}'),
-    // Unassigned characters.
-    ('\u{fffe}', '\u{ffff}'),
+    ('\u{fff0}', '\u{fffc}'),
     ('\u{110bd}', '\u{110bd}'),
     ('\u{110cd}', '\u{110cd}'),
     ('\u{13430}', '\u{1343f}'),
+    ('\u{13441}', '\u{13442}'),
     ('\u{16fe4}', '\u{16fe4}'),
     ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d159}', '\u{1d159}'),
     ('\u{1d173}', '\u{1d17a}'),
     ('\u{e0000}', '\u{e0fff}'),
 ];
 
 /// Returns whether `c` must not be shown: a control character (line breaks and tabs included), a
-/// mark that changes the direction of writing, one of the two line breaks of Unicode, or an
-/// invisible character.
+/// mark that changes the direction of writing, white space other than the blank, an invisible
+/// character, or none at all (the last two of each plane).
 #[must_use]
 pub const fn is_unsafe(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
+    }
+    if c as u32 & 0xfffe == 0xfffe {
+        return true;
     }
     let mut at = 0;
     while at < UNSAFE.len() && UNSAFE[at].0 <= c {
@@ -196,48 +203,166 @@ mod tests {
         );
     }
 
+    /// Each kind with its first and last characters, and one that a font shows as nothing.
+    const INVISIBLE: &[(&str, &[char])] = &[
+        (
+            "controls",
+            &['\0', '\t', '\n', '\u{1f}', '\u{7f}', '\u{85}', '\u{9f}'],
+        ),
+        (
+            "white space",
+            &[
+                '\u{a0}', '\u{1680}', '\u{2000}', '\u{2003}', '\u{2009}', '\u{200a}', '\u{2028}',
+                '\u{2029}', '\u{202f}', '\u{205f}', '\u{3000}',
+            ],
+        ),
+        (
+            "format",
+            &[
+                '\u{ad}',
+                '\u{600}',
+                '\u{605}',
+                '\u{61c}',
+                '\u{6dd}',
+                '\u{70f}',
+                '\u{890}',
+                '\u{8e2}',
+                '\u{180e}',
+                '\u{200b}',
+                '\u{200d}',
+                '\u{200f}',
+                '\u{202a}',
+                '\u{202e}',
+                '\u{2060}',
+                '\u{2064}',
+                '\u{2066}',
+                '\u{206a}',
+                '\u{feff}',
+                '\u{fff9}',
+                '\u{fffb}',
+                '\u{110bd}',
+                '\u{110cd}',
+                '\u{13430}',
+                '\u{1bca0}',
+                '\u{1d173}',
+                '\u{e0001}',
+            ],
+        ),
+        (
+            "default ignorable",
+            &[
+                '\u{34f}',
+                '\u{115f}',
+                '\u{1160}',
+                '\u{17b4}',
+                '\u{180b}',
+                '\u{2065}',
+                '\u{3164}',
+                '\u{fe00}',
+                '\u{fe0f}',
+                '\u{ffa0}',
+                '\u{fff0}',
+                '\u{fff8}',
+                '\u{e0041}',
+                '\u{e0100}',
+                '\u{e01ef}',
+                '\u{e0fff}',
+            ],
+        ),
+        (
+            "no characters",
+            &[
+                '\u{fdd0}',
+                '\u{fdef}',
+                '\u{fffe}',
+                '\u{ffff}',
+                '\u{1fffe}',
+                '\u{8ffff}',
+                '\u{10fffe}',
+                '\u{10ffff}',
+            ],
+        ),
+        (
+            "blank in fonts",
+            &[
+                '\u{2800}',
+                '\u{fffc}',
+                '\u{13441}',
+                '\u{13442}',
+                '\u{16fe4}',
+                '\u{1d159}',
+            ],
+        ),
+    ];
+
     #[test]
     fn invisible_characters_are_escaped() {
-        for c in [
-            '\u{ad}',
-            '\u{34f}',
-            '\u{115f}',
-            '\u{180e}',
-            '\u{200b}',
-            '\u{200d}',
-            '\u{2060}',
-            '\u{2064}',
-            '\u{206a}',
-            '\u{3164}',
-            '\u{fe0f}',
-            '\u{feff}',
-            '\u{ffa0}',
-            '\u{fff9}',
-            '\u{1d173}',
-            '\u{e0001}',
-            '\u{e0041}',
-            '\u{e0100}',
-            '\u{e01ef}',
-            '\u{e0fff}',
-        ] {
-            let text = format!("web{c}1");
-            assert_eq!(escape(&text), format!("web\\u{{{:x}}}1", u32::from(c)));
-            let json = serde_json::to_string(&text).unwrap();
-            assert!(escape_json(&json).is_ascii(), "{c:?}");
+        for (kind, chars) in INVISIBLE {
+            for c in *chars {
+                let text = format!("web{c}1");
+                let shown = format!("web\\u{{{:x}}}1", u32::from(*c));
+                assert_eq!(escape(&text), shown, "{kind}");
+                let json = serde_json::to_string(&text).unwrap();
+                let json = escape_json(&json);
+                assert!(json.is_ascii(), "{kind}: {c:?}");
+                assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+            }
         }
         assert_eq!(escape_json("\"\u{e0041}\""), r#""\udb40\udc41""#);
         assert!(UNSAFE.is_sorted() && UNSAFE.iter().all(|(first, last)| first <= last));
     }
 
     #[test]
+    fn every_white_space_but_the_blank_is_unsafe() {
+        for c in '\0'..=char::MAX {
+            let is_odd = (c.is_whitespace() || c.is_control()) && c != ' ';
+            assert!(is_unsafe(c) || !is_odd, "{c:?}");
+            assert!(
+                !is_unsafe(c) || !c.is_alphanumeric() || UNBOUND.contains(&c),
+                "{c:?}"
+            );
+        }
+    }
+
+    /// Letters that have no shape.
+    const UNBOUND: [char; 6] = [
+        '\u{115f}',
+        '\u{1160}',
+        '\u{3164}',
+        '\u{ffa0}',
+        '\u{13441}',
+        '\u{13442}',
+    ];
+
+    /// The page shows texts of its own accord.
+    #[test]
+    fn the_page_escapes_the_same_characters() {
+        let of = |c: char| match u32::from(c) {
+            0 => "\\0".to_owned(),
+            n @ 0..=0xff => format!("\\x{n:02x}"),
+            n @ 0x100..=0xffff => format!("\\u{n:04x}"),
+            n => format!("\\u{{{n:x}}}"),
+        };
+        let mut class = String::new();
+        for (first, last) in UNSAFE {
+            class.push_str(&of(first));
+            if last > first {
+                class.push_str(if u32::from(last) - u32::from(first) > 1 {
+                    "-"
+                } else {
+                    ""
+                });
+                class.push_str(&of(last));
+            }
+        }
+        let line = format!(r"const UNSAFE = /[{class}\p{{NChar}}\p{{Cs}}]/gu;");
+        let page = include_str!("control/page/dom.js");
+        assert!(page.contains(&line), "dom.js must have\n{line}");
+    }
+
+    #[test]
     fn harmless_text_is_not_copied() {
-        for text in [
-            "",
-            "web-1",
-            "größe 木 \\ \" '",
-            "e\u{301}",
-            "\u{a0}\u{1f41c}한글",
-        ] {
+        for text in ["", "web-1", "größe 木 \\ \" '", "e\u{301}", "\u{1f41c}한글"] {
             assert!(matches!(escape(text), Cow::Borrowed(same) if same == text));
         }
     }

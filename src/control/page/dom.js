@@ -1,7 +1,7 @@
 // Building of elements. Every text from outside passes `safe` and becomes a text node, never markup.
 
-/** Control, bidirectional and invisible characters: those that the server's `escape` has. */
-const UNSAFE = /[\0-\x1f\x7f-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\u{110bd}\u{110cd}\u{13430}-\u{1343f}\u{16fe4}\u{1bca0}-\u{1bca3}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}\p{Cs}]/gu;
+/** Control, bidirectional and invisible characters, and white space but the blank: those that the server's `escape` has. */
+const UNSAFE = /[\0-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc\u{110bd}\u{110cd}\u{13430}-\u{1343f}\u{13441}\u{13442}\u{16fe4}\u{1bca0}-\u{1bca3}\u{1d159}\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}\p{NChar}\p{Cs}]/gu;
 const BLOCK = new RegExp(`(?![\\n\\t])${UNSAFE.source}`, 'gu');
 const shown = (c) => `\\u{${c.codePointAt(0).toString(16)}}`;
 /** Most texts are plain, and this test is much faster than the expression above. */
