@@ -168,9 +168,11 @@ impl Ring {
 }
 
 /// Head of the response. It has no length and ends with the connection. The comment line makes
-/// proxies pass the head on.
+/// proxies pass the head on. nginx would hold events back until they fill a buffer; its header tells
+/// it not to.
 pub const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
-    X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n: events\n\n";
+    X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n\
+    Connection: close\r\n\r\n: events\n\n";
 
 /// A comment that shows that a connection without events is alive.
 pub const COMMENT: &str = ":\n\n";

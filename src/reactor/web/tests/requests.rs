@@ -307,6 +307,7 @@ fn a_follower_receives_events() {
     let (head, stream) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"));
     assert!(!head.contains("Content-Length"), "{head}");
+    assert!(head.contains("X-Accel-Buffering: no\r\n"), "{head}");
     let event = |seq| {
         format!(
             "id: {seq}\ndata: {{\"event\":\"online\",\"host\":\"h-1\",\"at\":1,\"node\":\"n-1\",\
