@@ -80,6 +80,7 @@ pub mod rng;
 mod server;
 #[doc(hidden)]
 pub mod store;
+mod syntax;
 #[doc(hidden)]
 pub mod time;
 #[doc(hidden)]

@@ -751,6 +751,8 @@ pub const HISTORY_RUNS_MAX: usize = 64;
 pub const HISTORY_WRITE_S: u64 = 10;
 /// Entries of one list or map of the configuration. More are refused.
 pub const CONFIG_ENTRIES_MAX: usize = 64;
+/// Wrong values of a configuration that `check-config` shows. The rest is not shown.
+pub const CONFIG_ERRORS_MAX: usize = 32;
 /// Message of a log line, in bytes. The rest is cut off.
 pub const LOG_MESSAGE_BYTES_MAX: usize = 4_096;
 /// Part of a peer's message that a trace line shows, in bytes. The rest is cut off.

@@ -17,13 +17,13 @@ struct Room {
 
 /// Modules that every room may name.
 const BASE: &[&str] = &[
-    "escape", "ids", "limits", "metrics", "prefetch", "rng", "time",
+    "escape", "ids", "limits", "metrics", "prefetch", "rng", "syntax", "time",
 ];
 
 const ROOMS: &[Room] = &[
     Room {
         paths: &[
-            "escape", "ids", "limits", "metrics", "prefetch", "rng", "time",
+            "escape", "ids", "limits", "metrics", "prefetch", "rng", "syntax", "time",
         ],
         may_name: &[],
         pure: true,

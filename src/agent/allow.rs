@@ -21,6 +21,7 @@
 use serde_json::Value;
 
 use crate::limits::{AGENT_ALLOW_ENTRIES_MAX, AGENT_ALLOW_ENV_MAX, AGENT_RUN_S, AGENT_RUN_S_MAX};
+use crate::syntax::{self, json_fault};
 use crate::time::Span;
 
 /// Matches any one word. A word that begins with `-` needs an entry with `options`.
@@ -78,6 +79,9 @@ pub enum AllowError {
     /// It is not JSON.
     #[error("it is not JSON: {0}")]
     Syntax(String),
+    /// It has no text.
+    #[error("it {0}, and must be a list of entries: [] allows nothing")]
+    Blank(&'static str),
     /// It is not a list.
     #[error("it must be a list of entries")]
     NoList,
@@ -100,8 +104,11 @@ impl Allow {
     /// # Errors
     /// The text is not a valid allow file. The error names the entry.
     pub fn parse(text: &str) -> Result<Self, AllowError> {
-        let value: Value =
-            serde_json::from_str(text).map_err(|error| AllowError::Syntax(error.to_string()))?;
+        if let Some(blank) = syntax::blank(text) {
+            return Err(AllowError::Blank(blank));
+        }
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| AllowError::Syntax(json_fault(text, &error).to_string()))?;
         let Value::Array(values) = value else {
             return Err(AllowError::NoList);
         };
@@ -495,7 +502,9 @@ mod tests {
     #[test]
     fn a_wrong_file_says_which_entry_is_wrong() {
         for (text, wanted) in [
-            ("[", "not JSON"),
+            ("[", "not JSON: the text ends inside a list"),
+            ("", "it is empty, and must be a list"),
+            ("\n", "it holds only white space, and must be a list"),
             (r#"{"run":"ls"}"#, "must be a list"),
             (r#"["ls", 5]"#, "entry 2 must be a text or an object"),
             (r#"[" "]"#, "entry 1 must have a command"),

@@ -38,7 +38,7 @@ pub fn run(args: &AkArgs) -> Result<(), Failure> {
 
 fn read<'a, T: Deserialize<'a>>(api: &Api, raw: &'a RawValue) -> Result<T, Failure> {
     let read = serde_json::from_str(raw.get());
-    read.map_err(|error| api.foreign(error).into())
+    read.map_err(|error| api.misread(&error).into())
 }
 
 #[derive(Deserialize)]

@@ -257,16 +257,19 @@ impl Api {
         answer: Result<Response<Body>, ureq::Error>,
     ) -> Result<T, ApiError> {
         let body = self.body(answer)?;
-        serde_json::from_slice(&body).map_err(|error| {
-            let text = error.to_string();
-            let missing = text
-                .strip_prefix("missing field `")
-                .and_then(|rest| rest.split('`').next());
-            self.foreign(match (error.classify(), missing) {
-                (Category::Data, Some(name)) => format!("it has no member {name:?}"),
-                (Category::Data, None) => "a member of it is of another kind".to_owned(),
-                (Category::Io | Category::Syntax | Category::Eof, _) => "it is not JSON".to_owned(),
-            })
+        serde_json::from_slice(&body).map_err(|error| self.misread(&error))
+    }
+
+    /// An error for an answer that is not JSON, or other JSON than Anthill's.
+    pub fn misread(&self, error: &serde_json::Error) -> ApiError {
+        let text = error.to_string();
+        let missing = text
+            .strip_prefix("missing field `")
+            .and_then(|rest| rest.split('`').next());
+        self.foreign(match (error.classify(), missing) {
+            (Category::Data, Some(name)) => format!("it has no member {name:?}"),
+            (Category::Data, None) => "a member of it is of another kind".to_owned(),
+            (Category::Io | Category::Syntax | Category::Eof, _) => "it is not JSON".to_owned(),
         })
     }
 

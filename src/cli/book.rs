@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::files::{Guard, read_text};
 use crate::limits::TASKS_FILE_BYTES_MAX;
+use crate::syntax::json_fault;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
@@ -87,17 +88,26 @@ fn is_stray(c: char) -> bool {
 /// Parses a tasks file. A text that begins like JSON is JSON.
 fn read(text: &str) -> Result<Vec<Entry>, String> {
     let json = |error: serde_json::Error| {
+        let fault = json_fault(text, &error);
         format!(
-            "it begins as JSON, and is no object COMMAND -> PRIORITY or list of commands: {error}"
+            "it begins as JSON, and is no object COMMAND -> PRIORITY or list of commands: {fault}"
         )
     };
     match text.trim_start().bytes().next() {
         Some(b'{') => serde_json::from_str::<Object>(text)
             .map(|object| object.0)
             .map_err(json),
-        Some(b'[') => serde_json::from_str::<Vec<String>>(text)
-            .map(|list| list.into_iter().map(|command| (command, None)).collect())
-            .map_err(json),
+        Some(b'[') => serde_json::from_str::<Vec<Value>>(text)
+            .map_err(json)?
+            .into_iter()
+            .zip(1..)
+            .map(|(entry, number)| match entry {
+                Value::String(command) => Ok((command, None)),
+                other => Err(format!(
+                    "entry {number} of its list is {other}, and must be a command in quotes"
+                )),
+            })
+            .collect(),
         _ => text
             .lines()
             .zip(1..)
@@ -277,7 +287,8 @@ mod tests {
             ("{\"a\":1,\"a\":2}", "'a' is there twice"),
             ("a\nb\na\n", "'a' is there twice"),
             ("[\"\"]", "empty"),
-            ("[1]", "begins as JSON"),
+            ("[\"a\",1]", "entry 2 of its list is 1, and must be"),
+            ("{\"a\":1", "its } is missing, at line 1 column 6"),
             (
                 "{\"a\":\"x\"}",
                 "the priority of 'a' is \"x\", and must be a number",

@@ -234,7 +234,7 @@ fn show(
 ) -> Result<(), Failure> {
     let hosts = answer.get("hosts").unwrap_or(&Value::Null);
     let hosts =
-        BTreeMap::<String, String>::deserialize(hosts).map_err(|error| api.foreign(error))?;
+        BTreeMap::<String, String>::deserialize(hosts).map_err(|error| api.misread(&error))?;
     let tally = Tally::of(hosts.values().map(String::as_str));
     if args.json {
         print_json(&Value::Object(answer).to_string())?;

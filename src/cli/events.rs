@@ -97,7 +97,7 @@ fn listen(
             continue;
         };
         let event: Map<String, Value> =
-            serde_json::from_str(data).map_err(|error| Ended::Api(api.foreign(error)))?;
+            serde_json::from_str(data).map_err(|error| Ended::Api(api.misread(&error)))?;
         if is_wanted(&event, &args.event) {
             let shown = match args.json {
                 true => escape::escape_json(data.trim()).into_owned(),

@@ -50,7 +50,7 @@ pub fn fetch(api: &Api, name: &str) -> Result<Box<RawValue>, Failure> {
 /// # Errors
 /// No valid answer of the server.
 pub fn lines_of(api: &Api, raw: &RawValue) -> Result<Vec<String>, Failure> {
-    let host: Host = serde_json::from_str(raw.get()).map_err(|error| api.foreign(error))?;
+    let host: Host = serde_json::from_str(raw.get()).map_err(|error| api.misread(&error))?;
     Ok(lines(&host, SystemTime::now()))
 }
 

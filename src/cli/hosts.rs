@@ -212,7 +212,7 @@ impl Fleet {
     /// The first page that cannot be fetched, or pages without an end.
     pub fn fetch(api: &Api, filter: Filter) -> Result<Self, ApiError> {
         let raw = pages::items(api, "hosts", &first_page(filter))?;
-        Self::sorted(raw).map_err(|error| api.foreign(error))
+        Self::sorted(raw).map_err(|error| api.misread(&error))
     }
 
     /// Requests the hosts of a target in the selected state. A target that does not fit a request
@@ -246,7 +246,7 @@ impl Fleet {
             }
         }
         let raw = pages::items(api, "hosts", &first)?;
-        Self::sorted(raw).map_err(|error| api.foreign(error))
+        Self::sorted(raw).map_err(|error| api.misread(&error))
     }
 
     /// Names of hosts online, in order; of a large fleet only a part, for the prompt.
@@ -256,7 +256,7 @@ impl Fleet {
     pub fn online_names(api: &Api) -> Result<Vec<String>, ApiError> {
         let first = first_page(Filter::Online);
         let (raw, _) = pages::some_items(api, "hosts", &first, CONSOLE_COMPLETION_PAGES_MAX)?;
-        let fleet = Self::sorted(raw).map_err(|error| api.foreign(error))?;
+        let fleet = Self::sorted(raw).map_err(|error| api.misread(&error))?;
         Ok(fleet.hosts.into_iter().map(|host| host.id).collect())
     }
 

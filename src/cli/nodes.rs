@@ -21,7 +21,7 @@ pub fn run(args: &NodesArgs) -> Result<(), Failure> {
     if args.json {
         return print_json(raw.get());
     }
-    let nodes: Nodes = serde_json::from_str(raw.get()).map_err(|error| api.foreign(error))?;
+    let nodes: Nodes = serde_json::from_str(raw.get()).map_err(|error| api.misread(&error))?;
     print_lines(&nodes.lines(SystemTime::now(), terminal::width()))
 }
 

@@ -22,7 +22,7 @@ pub fn run(args: &ReachArgs) -> Result<(), Failure> {
         return print_json(raw.get());
     }
     let read: Result<Targets, _> = serde_json::from_str(raw.get());
-    let targets = read.map_err(|error| api.foreign(error))?.targets;
+    let targets = read.map_err(|error| api.misread(&error))?.targets;
     let now = SystemTime::now();
     let rows = targets.iter().map(|target| {
         let rtt = target.rtt_ms.map(|rtt| format!("{rtt:.3} ms"));

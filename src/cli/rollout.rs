@@ -136,7 +136,7 @@ pub fn fetch(api: &Api, target: &str, rollout: &RolloutArgs) -> Result<(Plan, Va
     rollout.add_to(&mut request)?;
     let answer: Result<Value, ApiError> = api.post("/v1/plan", &Value::Object(request));
     let answer = answer.map_err(ApiError::of_target)?;
-    let plan = Plan::deserialize(&answer).map_err(|error| api.foreign(error))?;
+    let plan = Plan::deserialize(&answer).map_err(|error| api.misread(&error))?;
     Ok((plan, answer))
 }
 

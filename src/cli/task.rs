@@ -183,13 +183,13 @@ impl Task {
             let next = document.insert("next".to_owned(), Value::Null);
             last = document;
             let next = serde_json::from_value(next.unwrap_or_default());
-            next.map_err(|error| api.foreign(error))
+            next.map_err(|error| api.misread(&error))
         };
         if !pages::fetch(api, &first, API_TASK_PAGES_MAX, take)? {
             return Err(pages::endless(api));
         }
         last.insert("hosts".to_owned(), Value::Object(hosts));
-        Self::of(last).map_err(|error| api.foreign(error))
+        Self::of(last).map_err(|error| api.misread(&error))
     }
 
     /// Parses the document of a task with all its hosts.

@@ -55,7 +55,7 @@ fn show(api: &Api, raw: &[Box<RawValue>]) -> Result<(), Failure> {
         .iter()
         .map(|raw| serde_json::from_str(raw.get()))
         .collect();
-    let tasks = tasks.map_err(|error| api.foreign(error))?;
+    let tasks = tasks.map_err(|error| api.misread(&error))?;
     let now = SystemTime::now();
     let has_rollouts = tasks.iter().any(|task| task.rollout.is_some());
     let rows = tasks.iter().map(|task| {

@@ -62,11 +62,12 @@ pub fn run(args: &HostArgs) -> Result<(), Failure> {
     let recent: Value = api.get(&format!("/v1/events/recent?limit={EVENTS_RECENT_MAX}"))?;
     let events = of_host(&recent, &args.name);
     if args.json {
-        let facts: Value = serde_json::from_str(facts.get()).map_err(|error| api.foreign(error))?;
+        let facts: Value =
+            serde_json::from_str(facts.get()).map_err(|error| api.misread(&error))?;
         let document = serde_json::json!({"host": facts, "history": history, "events": events});
         return print_json(&document.to_string());
     }
-    let history = History::deserialize(history).map_err(|error| api.foreign(error))?;
+    let history = History::deserialize(history).map_err(|error| api.misread(&error))?;
     let mut lines = host::lines_of(&api, &facts)?;
     lines.extend(history.lines(SystemTime::now()));
     lines.push(String::new());

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::error::{Abnormal, DecodeError, excerpt};
 use crate::limits::NESTING_DEPTH_MAX;
+use crate::syntax::json_fault;
 
 /// A value as text, if it is a string. Borrowed where it has no escape.
 pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
@@ -132,11 +133,10 @@ fn syntax(body: &str, piece: &str, error: &serde_json::Error) -> DecodeError {
     let what = match error.classify() {
         // It would quote the value, however long.
         serde_json::error::Category::Data => "not a JSON object".to_owned(),
-        _ => error.to_string(),
+        _ => json_fault(piece, error).why,
     };
-    let what = what.split(" at line ").next().unwrap_or_default();
     let offset = offset_in(body, piece) + position(piece, error);
-    DecodeError::new(Abnormal::Syntax(what.into()), offset)
+    DecodeError::new(Abnormal::Syntax(what), offset)
 }
 
 /// The byte of `piece` at serde_json's line and column, both counted from 1.

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::error::{ConfigError, Place, shown_path};
-use super::syntax;
+use super::json;
 use super::tree::Node;
 use super::value::Value;
 use crate::files::{Guard, read_text};
@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path, place: Place) -> Result<Ring, ConfigError> {
 
 /// The keys in the text of a file called `name`.
 pub(super) fn parse(name: &str, text: &str) -> Result<Ring, ConfigError> {
-    let root: Node = serde_json::from_str(text).map_err(|error| syntax(name, &error))?;
+    let root = json(name, text)?;
     let root = Value {
         file: name,
         path: String::new(),

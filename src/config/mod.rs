@@ -50,8 +50,9 @@ pub use crate::codec::target::Target as TargetText;
 use crate::escape;
 use crate::files::{FileError, Guard, read_text};
 use crate::keys::{Network, Ring, Tokens};
-use crate::limits::{CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
+use crate::limits::{CONFIG_ERRORS_MAX, CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::store::address::StoreUrl;
+use crate::syntax::{self, JsonFault, json_fault};
 use crate::time::Span;
 
 /// File that is read by default, if it exists.
@@ -524,13 +525,33 @@ impl Config {
         }
     }
 
+    /// Reads the configuration as [`load`](Self::load) does. Every wrong value of the file is an
+    /// error of its own, up to [`CONFIG_ERRORS_MAX`]; rules between values are checked when each is
+    /// good.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load), at least one.
+    pub(crate) fn load_or_errors(path: Option<&Path>) -> Result<Self, Vec<ConfigError>> {
+        let first = match Self::load(path, &Overrides::default()) {
+            Ok(config) => return Ok(config),
+            Err(error) => error,
+        };
+        let file = path.unwrap_or(Path::new(DEFAULT_FILE));
+        let name = error::shown_path(file);
+        let root = read_file(file).map(|text| json(&name, &text));
+        match root {
+            Ok(Ok(root)) if !old::is_old(&root) => Err(errors(&name, root, first)),
+            _ => Err(vec![first]),
+        }
+    }
+
     /// The same from the text of a file called `name`.
     pub(crate) fn parse(
         name: &str,
         text: &str,
         overrides: &Overrides,
     ) -> Result<Self, ConfigError> {
-        let root: Node = serde_json::from_str(text).map_err(|e| syntax(name, &e))?;
+        let root = json(name, text)?;
         let config = if old::is_old(&root) {
             old::read(name, &root)?
         } else {
@@ -621,6 +642,20 @@ impl Config {
     }
 }
 
+/// All errors of the values in `root`, beginning with `first`. What has one is left out for the next
+/// look.
+fn errors(file: &str, mut root: Node, first: ConfigError) -> Vec<ConfigError> {
+    let mut errors = vec![first];
+    while errors.len() < CONFIG_ERRORS_MAX
+        && let Some(path) = errors.last().and_then(|error| error.path_in(file))
+        && root.remove(path)
+        && let Err(next) = table::read(file, &root)
+    {
+        errors.push(next);
+    }
+    errors
+}
+
 /// Reads the text of the file.
 fn read_file(path: &Path) -> Result<String, String> {
     match read_text(path, CONFIG_FILE_BYTES_MAX, Guard::Shared) {
@@ -630,16 +665,26 @@ fn read_file(path: &Path) -> Result<String, String> {
     }
 }
 
-fn syntax(file: &str, error: &serde_json::Error) -> ConfigError {
-    let (line, column) = (error.line(), error.column());
-    let why = error.to_string();
-    let suffix = format!(" at line {line} column {column}");
-    ConfigError::Syntax {
-        file: file.to_owned(),
-        line,
-        column,
-        why: escape::escape(why.strip_suffix(&suffix).unwrap_or(&why)).into_owned(),
+/// Parses the JSON of a file. A file without any is no valid one: it may have been cut.
+fn json(file: &str, text: &str) -> Result<Node, ConfigError> {
+    if let Some(blank) = syntax::blank(text) {
+        return Err(ConfigError::Value {
+            place: Place::Key {
+                file: file.to_owned(),
+                path: String::new(),
+            },
+            why: format!("{blank}, and must hold a JSON object, such as {{}}"),
+        });
     }
+    serde_json::from_str(text).map_err(|error| {
+        let JsonFault { line, column, why } = json_fault(text, &error);
+        ConfigError::Syntax {
+            file: file.to_owned(),
+            line,
+            column,
+            why: escape::escape(&why).into_owned(),
+        }
+    })
 }
 
 fn flag_error(flag: &'static str, why: String) -> ConfigError {

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::error::{ConfigError, Place, shown_path};
-use super::syntax;
-use super::tree::Node;
+use super::json;
 use super::value::Value;
 use crate::codec::target::Target;
 use crate::files::{Guard, Text, read_text};
@@ -58,7 +57,7 @@ pub(super) fn read_tokens(
 
 /// Parses the text of a file of tokens called `name`. No error shows a digest.
 fn parse_tokens(name: &str, text: &str) -> Result<Tokens, ConfigError> {
-    let root: Node = serde_json::from_str(text).map_err(|error| syntax(name, &error))?;
+    let root = json(name, text)?;
     let root = Value {
         file: name,
         path: String::new(),

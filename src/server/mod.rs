@@ -135,7 +135,7 @@ impl Server {
     /// Does the same as [`bind`](Self::bind), with the sockets that a service manager has bound.
     pub(crate) fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, BindError> {
         // Checks come first, so that a failed start leaves no directory behind.
-        preflight::directories(&config, false)?;
+        preflight::directories(&config)?;
         let settings = assemble::settings(&config);
         let sockets = Sockets::bind(&settings, &mut inherited)?;
         let (key, addr) = ("server.http", config.server.http);

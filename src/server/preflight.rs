@@ -22,11 +22,9 @@ use crate::store::spool;
 #[must_use]
 pub fn preflight(config: &Config) -> Vec<String> {
     let mut problems: Vec<String> = Vec::new();
-    problems.extend(
-        directories(config, true)
-            .err()
-            .map(|error| error.to_string()),
-    );
+    let directories = [store_directory(config, true), spool_directory(config, true)];
+    let failed = directories.into_iter().filter_map(Result::err);
+    problems.extend(failed.map(|error| error.to_string()));
     problems.extend(config.log.file.as_deref().and_then(log_file));
     if !spool::is_in_use(&config.store.spool) {
         problems.extend(ports(config));
@@ -38,7 +36,12 @@ pub fn preflight(config: &Config) -> Vec<String> {
 ///
 /// # Errors
 /// For the first that does not and cannot, or for a store that is not part of this build.
-pub(super) fn directories(config: &Config, is_checked: bool) -> Result<(), BindError> {
+pub(super) fn directories(config: &Config) -> Result<(), BindError> {
+    store_directory(config, false)?;
+    spool_directory(config, false)
+}
+
+fn store_directory(config: &Config, is_checked: bool) -> Result<(), BindError> {
     if let StoreUrl::Embedded(dir) = &config.store.url {
         if !cfg!(feature = "embedded") {
             return Err(lacks_store(&config.store.url));
@@ -46,6 +49,10 @@ pub(super) fn directories(config: &Config, is_checked: bool) -> Result<(), BindE
         directory(dir, is_checked)
             .map_err(|why| BindError::Store(format!("{}: {why}", config.store.url)))?;
     }
+    Ok(())
+}
+
+fn spool_directory(config: &Config, is_checked: bool) -> Result<(), BindError> {
     directory(&config.store.spool, is_checked)
         .map_err(|why| BindError::Spool(format!("{}: {why}", config.store.spool.display())))
 }

@@ -99,6 +99,26 @@ fn wrong_configurations_are_refused_in_one_line() {
     );
 }
 
+#[test]
+fn check_config_names_all_that_is_wrong() {
+    let home = Home::embedded();
+    let config = home.path().join("config.json");
+    std::fs::write(&config, r#"{"server":{"tcp":"x","http":"y"},"stor":{}}"#).unwrap();
+    let checked = run(home.path(), &["check-config"]);
+    assert_eq!(checked.status, Some(2), "{}", checked.stderr);
+    for word in ["server.tcp", "server.http", "stor "] {
+        assert!(checked.stderr.contains(word), "{word}: {}", checked.stderr);
+    }
+    for (text, what) in [
+        ("", "is empty"),
+        ("\u{feff}", "is empty"),
+        (" \n", "white space"),
+    ] {
+        std::fs::write(&config, text).unwrap();
+        refused(&run(home.path(), &[]), &["config.json", what, "{}"]);
+    }
+}
+
 fn entries(home: &Home) -> Vec<String> {
     let entries = std::fs::read_dir(home.path()).unwrap();
     let mut names: Vec<String> = entries

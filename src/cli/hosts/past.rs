@@ -43,7 +43,7 @@ pub fn run(
     let path = format!("/v1/history/hosts?at={text}&limit={PAGE_HOSTS_MAX}");
     let head: Head = api.get(&path)?;
     let raw = pages::items(api, "hosts", &path)?;
-    let mut entries = sorted(raw).map_err(|error| api.foreign(error))?;
+    let mut entries = sorted(raw).map_err(|error| api.misread(&error))?;
     if let Some(target) = target {
         // Names, networks and labels as they are now.
         let fleet = Fleet::fetch(api, Filter::All)?;

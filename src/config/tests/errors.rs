@@ -1,6 +1,8 @@
 //! Errors of our own file, word for word.
 
+use super::super::Config;
 use super::error;
+use crate::limits::CONFIG_ERRORS_MAX;
 
 #[test]
 fn a_wrong_value_is_named_with_what_it_may_be() {
@@ -261,14 +263,71 @@ fn a_key_given_twice_is_refused_at_every_level() {
 
 #[test]
 fn json_errors_name_line_and_column() {
-    assert_eq!(error(""), "config.json:1:0: EOF while parsing a value");
-    assert_eq!(
-        error("{\n  \"log\": {,}\n}"),
-        "config.json:2:11: key must be a string"
-    );
-    assert_eq!(error("{} x"), "config.json:1:4: trailing characters");
-    assert!(error(&"[".repeat(1_000)).contains("recursion limit exceeded"));
+    for (text, why) in [
+        ("", ": is empty, and must hold a JSON object, such as {}"),
+        (
+            "\n \n",
+            ": holds only white space, and must hold a JSON object, such as {}",
+        ),
+        (
+            "{\n  \"log\": {,}\n}",
+            ":2:11: a name in quotes belongs here",
+        ),
+        (
+            "{\"log\": {",
+            ":1:9: the text ends inside an object: its } is missing",
+        ),
+        ("{} x", ":1:4: text follows the end of the value"),
+    ] {
+        assert_eq!(error(text), format!("config.json{why}"));
+    }
+    assert!(error(&"[".repeat(1_000)).contains("nested too deep"));
     assert_eq!(error("[]"), "config.json: is a list, and must be an object");
+}
+
+#[test]
+fn every_wrong_value_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.json");
+    let of = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let errors = Config::load_or_errors(Some(&file))
+            .err()
+            .unwrap_or_default();
+        let name = format!("{}: ", file.display());
+        let texts = errors.iter().map(ToString::to_string);
+        texts
+            .map(|text| text.strip_prefix(&name).unwrap_or(&text).to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of("{}"), Vec::<String>::new());
+    let found = of(
+        r#"{"server": {"tcp": "x", "http": "127.0.0.1:70000", "nope": 1}, "stor": {}, "log": 5,
+            "ak": {"devices": [{"name": ""}]}, "notify": [{}], "auth": {"plain_from": ["a"]}}"#,
+    );
+    for key in [
+        "server.tcp",
+        "server.http",
+        "unknown key server.nope",
+        "unknown key stor",
+        "log: ",
+        "ak.",
+        "notify[0]",
+        "auth",
+    ] {
+        let named = found.iter().filter(|text| text.starts_with(key));
+        assert_eq!(named.count(), 1, "{key} in {found:#?}");
+    }
+    assert_eq!(found.len(), 8, "{found:#?}");
+    // A rule between two values has no more errors behind it, and neither has a damaged text.
+    let meeting = r#"{"server": {"tcp": "127.0.0.1:5", "http": "127.0.0.1:5"}}"#;
+    assert_eq!(of(meeting).len(), 1);
+    assert_eq!(of("{").len(), 1);
+    let many: Vec<String> = (0..100).map(|n| format!("\"k{n}\": 1")).collect();
+    assert_eq!(
+        of(&format!("{{{}}}", many.join(", "))).len(),
+        CONFIG_ERRORS_MAX
+    );
 }
 
 #[test]
