@@ -16,6 +16,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::escape::escape;
 use crate::files::{Guard, read_bytes};
@@ -23,6 +24,7 @@ use crate::limits::PEM_FILE_BYTES_MAX;
 
 pub use clients::{Clients, expiry};
 pub use name::of as name_of;
+use words::OF_AN_AUTHORITY;
 pub use words::{of as error_in_words, of_stream as stream_error_in_words};
 
 /// An error of a PEM file, in one line.
@@ -89,6 +91,15 @@ impl PemFile {
             Ok(found) if found.is_empty() => Err(self.lacks("certificate", "x509")),
             Ok(found) => Ok(found),
         }
+    }
+
+    /// Warning for a file whose first certificate is that of an authority: our own programs accept
+    /// no peer that shows one, although others may.
+    pub fn authority_warning(&self) -> Option<String> {
+        let certificates = self.certificates().ok()?;
+        let (_, first) = X509Certificate::from_der(certificates.first()?).ok()?;
+        let file = self.shown_path();
+        first.is_ca().then(|| format!("{file}: {OF_AN_AUTHORITY}"))
     }
 
     /// The private key in it.

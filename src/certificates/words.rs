@@ -49,10 +49,33 @@ fn peer(error: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "it is not for this purpose"
         }
-        other => return spaced(other),
+        other => {
+            let name = spaced(other);
+            let known = OF_THE_VERIFIER.iter().find(|(of, _)| *of == name);
+            return known.map_or(name, |(_, words)| (*words).to_owned());
+        }
     };
     words.to_owned()
 }
+
+/// Errors of the certificate verifier that follow from how a certificate was made, with its remedy.
+const OF_THE_VERIFIER: [(&str, &str); 3] = [
+    ("ca used as end entity", OF_AN_AUTHORITY),
+    (
+        "unsupported cert version",
+        "it is not of X.509 version 3: openssl x509 -req makes one with -extfile and \
+         subjectAltName in that file",
+    ),
+    (
+        "end entity used as ca",
+        "its issuer is not the certificate of an authority (CA:TRUE)",
+    ),
+];
+
+/// The fault of a certificate that has CA:TRUE and is not that of an authority, with its remedy.
+pub const OF_AN_AUTHORITY: &str = "it is the certificate of an authority (CA:TRUE), and cannot be \
+    that of a peer: openssl req -x509 makes such ones, and with \
+    -addext basicConstraints=critical,CA:FALSE one for a peer";
 
 /// The innermost name in the `Debug` form of an error, as words: `UnknownCA` is `unknown CA`.
 fn spaced(error: &impl fmt::Debug) -> String {
@@ -111,7 +134,9 @@ mod tests {
         for (error, words) in [
             (
                 Error::InvalidCertificate(CertificateError::Other(OtherError(inner))),
-                "invalid peer certificate: ca used as end entity",
+                "invalid peer certificate: it is the certificate of an authority (CA:TRUE), and cannot \
+                 be that of a peer: openssl req -x509 makes such ones, and with \
+                 -addext basicConstraints=critical,CA:FALSE one for a peer",
             ),
             (
                 Error::AlertReceived(AlertDescription::UnknownCA),

@@ -631,6 +631,15 @@ impl Config {
                 ));
             }
         }
+        let tls = [
+            ("tls.cert", &self.tls),
+            ("server.http_tls.cert", &self.server.http_tls),
+        ];
+        let warnings = tls.into_iter().filter_map(|(key, tls)| {
+            let warning = tls.as_ref()?.warning.as_ref()?;
+            Some(format!("{key}: {warning}"))
+        });
+        self.warnings.extend(warnings.collect::<Vec<_>>());
         check::check(&self, &origin)?;
         self.warnings
             .extend(self.log.file.as_deref().and_then(log_file::warning));

@@ -24,6 +24,8 @@ pub struct Tls {
     pub client_ca: Option<PathBuf>,
     /// Content of the files.
     pub acceptor: Acceptor,
+    /// Warning for a certificate that many peers refuse.
+    pub warning: Option<String>,
 }
 
 impl serde::Serialize for Tls {
@@ -163,6 +165,7 @@ mod files {
             key: key.file.path().to_owned(),
             client_ca: client_ca.map(|named| named.file.path().to_owned()),
             acceptor,
+            warning: cert.file.authority_warning(),
         })
     }
 

@@ -273,3 +273,31 @@ fn a_certificate_does_not_replace_a_key() {
     server.dispatch(&json!({"key": "AC1", "commands": {"echo one": 1}, "hosts": ["web-1"]}));
     server.until_task("AC1", "web-1", "done");
 }
+
+#[test]
+fn certificates_of_an_authority_name_the_remedy() {
+    let mut home = Home::embedded();
+    let path = home.path().to_owned();
+    home.set("tls.cert", "server.pem");
+    home.set("tls.key", "server.key");
+    std::fs::write(path.join("allow.json"), "[]").unwrap();
+    let remedy = "basicConstraints=critical,CA:FALSE";
+    for is_authority in [false, true] {
+        Authority::signs_itself(is_authority).files(&path, "server");
+        home.write_config();
+        let checked = run(&path, &["check-config"]);
+        assert_eq!(checked.status, Some(0), "{checked:?}");
+        let warned = ["tls.cert: server.pem", remedy].map(|word| checked.stderr.contains(word));
+        assert_eq!(warned, [is_authority; 2], "{}", checked.stderr);
+        let server = home.start();
+        let how = ["--ca", "server.pem", "--id", "db-1", "--udp", "0"];
+        let agent = start(&home, &by_name(&server), &how);
+        if is_authority {
+            agent.logged(&["(CA:TRUE)", remedy]);
+        } else {
+            until_so("db-1 online", || server.is_online("db-1"));
+        }
+        drop(agent);
+        server.stop();
+    }
+}

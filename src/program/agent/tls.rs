@@ -18,6 +18,7 @@ pub(super) struct Tls {
 pub(super) fn read(args: &AgentArgs, server: &str) -> Result<Tls, String> {
     use crate::agent::tls::TlsError;
     use crate::certificates::{PemFile, authorities_of_the_system, name_of};
+    use crate::program::print_error;
 
     if !args.tls {
         return Ok(Tls::default());
@@ -42,6 +43,9 @@ pub(super) fn read(args: &AgentArgs, server: &str) -> Result<Tls, String> {
         let chain = cert.certificates().map_err(wrong_cert)?;
         let first = chain.first().map_or(&[][..], |first| first);
         name = Some(name_of(first).map_err(|why| wrong_cert(cert.unusable(why)))?);
+        if let Some(warning) = cert.authority_warning() {
+            print_error(&format!("warning: --cert: {warning}"));
+        }
         own = Some((chain, key.key().map_err(wrong_key)?));
         shown = Some((key, wrong_key));
     }

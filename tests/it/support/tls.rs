@@ -46,6 +46,20 @@ impl Authority {
         Self { issuer, pem }
     }
 
+    /// A certificate for `localhost` that its own key has signed, of an authority or of a peer.
+    pub fn signs_itself(is_authority: bool) -> Certified {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = match is_authority {
+            true => IsCa::Ca(BasicConstraints::Unconstrained),
+            false => IsCa::ExplicitNoCa,
+        };
+        let key = KeyPair::generate().unwrap();
+        Certified {
+            cert: params.self_signed(&key).unwrap().pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     /// Signs for these DNS names and this common name, until a year that is over if it is to be expired.
     pub fn signs(&self, names: &[&str], common: Option<&str>, is_expired: bool) -> Certified {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
