@@ -9,7 +9,7 @@ mod validate;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::bench::fleet::FleetKey;
 use crate::bench::plan::Sources;
@@ -38,7 +38,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let measured = measure(args, signals.clone());
     let report = match measured {
         Ok(report) => {
-            forget_hosts(args);
+            forget_hosts(args, true);
             report
         }
         Err(failure) => {
@@ -61,8 +61,12 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
 }
 
-/// Deletes the hosts of the run at the server. Without its HTTP API they stay.
-fn forget_hosts(args: &BenchArgs) {
+/// Longest wait of the end of a run for a server that refuses to forget its hosts.
+const FORGETTING_MAX: Duration = Duration::from_secs(10);
+
+/// Deletes the hosts of the run at the server, and says which are left. `has_run`: hosts have
+/// connected for certain, so those of a server without HTTP are left as well.
+fn forget_hosts(args: &BenchArgs, has_run: bool) {
     if args.plain {
         // Their ids are addresses, which may also be the ids of real hosts.
         return;
@@ -71,9 +75,14 @@ fn forget_hosts(args: &BenchArgs) {
         return;
     };
     let ids = (0..args.hosts as usize).map(bench::fleet::id);
-    match forget::all(&api, ids) {
-        Err(error) if !error.is_unreachable() => {
-            print_note(&format!("the hosts of the run are not forgotten: {error}"));
+    let swept = forget::sweep(&api, ids, FORGETTING_MAX);
+    match swept.why {
+        Some(error) if has_run || !error.is_unreachable() => {
+            print_note(&format!(
+                "{} hosts of the run may be left at the server: {error}; \
+                 anthill forget 'bench-*' deletes them",
+                swept.left
+            ));
         }
         _ => {}
     }
@@ -87,7 +96,12 @@ fn measure(args: &BenchArgs, signals: EndSignals) -> Result<Report, Failure> {
     let mut bar = Bar::new(signals);
     let ran = bench::run(&plan, &mut bar);
     bar.clear();
-    ran.map_err(failure)
+    ran.map_err(|error| {
+        if !error.is_usage() {
+            forget_hosts(args, false);
+        }
+        failure(error)
+    })
 }
 
 /// Runs the floor, the baseline of a comparison, until stdin ends.

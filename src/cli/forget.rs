@@ -61,6 +61,62 @@ pub fn all(api: &Api, hosts: impl Iterator<Item = String>) -> Result<(usize, usi
     Ok((gone, kept))
 }
 
+/// What has become of the hosts of a run that is over.
+#[derive(Debug)]
+pub struct Swept {
+    /// Hosts that were deleted.
+    pub gone: usize,
+    /// Hosts that the server may still have.
+    pub left: usize,
+    /// Reason for the first of these.
+    pub why: Option<ApiError>,
+}
+
+/// Deletes hosts of which the server may have some. A refusal that may pass is followed by further
+/// attempts, until there has been no success for `patience`: the server may be busy, restart, or
+/// still take a host for online.
+pub fn sweep(api: &Api, hosts: impl ExactSizeIterator<Item = String>, patience: Duration) -> Swept {
+    let mut swept = Swept {
+        gone: 0,
+        left: hosts.len(),
+        why: None,
+    };
+    let mut last = Instant::now();
+    let mut was_there = false;
+    for host in hosts {
+        let deleted = loop {
+            match api.delete(&format!("/v1/hosts/{}", percent_encoded(&host))) {
+                Err(error) if error.is_unknown() => break Ok(0),
+                Err(error)
+                    if (error.is_conflict() || error.may_pass())
+                        && (was_there || !error.is_unreachable())
+                        && last.elapsed() < patience =>
+                {
+                    thread::sleep(PAUSE);
+                }
+                Err(error) => break Err(error),
+                Ok(()) => break Ok(1),
+            }
+        };
+        match deleted {
+            Ok(count) => {
+                swept.gone += count;
+                swept.left -= 1;
+                was_there = true;
+                last = Instant::now();
+            }
+            Err(error) => {
+                let is_only_its_own = error.is_conflict();
+                swept.why.get_or_insert(error);
+                if !is_only_its_own {
+                    break;
+                }
+            }
+        }
+    }
+    swept
+}
+
 /// Deletes one host. While the server still writes its last state, the request is repeated.
 fn one(api: &Api, host: &str) -> Result<(), ApiError> {
     let begun = Instant::now();
@@ -93,7 +149,67 @@ fn is_old(host: &Host, now: SystemTime, limit: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::super::args::{ApiArgs, Color};
     use super::*;
+
+    /// A server that answers these statuses in turn, and then is gone. Returns the requests.
+    fn answering(statuses: &'static [u16]) -> (Api, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let api = Api::new(&ApiArgs {
+            api: Some(format!("http://{}", listener.local_addr().unwrap())),
+            token_file: None,
+            ca: None,
+            color: Color::Never,
+        });
+        let serve = move || {
+            let mut requests = Vec::new();
+            for status in statuses {
+                let (mut peer, _) = listener.accept().unwrap();
+                let lines = BufReader::new(&peer).lines().map(Result::unwrap);
+                let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                requests.push(head[0].clone());
+                let answer = format!(
+                    "HTTP/1.1 {status} Status\r\nConnection: close\r\nContent-Length: 14\r\n\r\n{{\"error\":\"no\"}}"
+                );
+                peer.write_all(answer.as_bytes()).unwrap();
+            }
+            requests
+        };
+        (api.ok().unwrap(), std::thread::spawn(serve))
+    }
+
+    fn hosts(names: &[&str]) -> std::vec::IntoIter<String> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        names.into_iter()
+    }
+
+    #[test]
+    fn a_busy_server_is_asked_again() {
+        let (api, server) = answering(&[503, 503, 200, 409, 200, 404]);
+        let swept = sweep(&api, hosts(&["a", "b", "c"]), Duration::from_secs(60));
+        assert_eq!((swept.gone, swept.left), (2, 0), "{swept:?}");
+        let requests = server.join().unwrap();
+        let asked: Vec<_> = requests.iter().map(|line| &line[..18]).collect();
+        let of = |host: &str| format!("DELETE /v1/hosts/{host}");
+        assert_eq!(asked, ["a", "a", "a", "b", "b", "c"].map(of));
+    }
+
+    #[test]
+    fn hosts_that_are_left_are_counted() {
+        // Without patience each refusal counts; a conflict is that of one host.
+        let (api, server) = answering(&[409, 200, 503]);
+        let swept = sweep(&api, hosts(&["a", "b", "c", "d"]), Duration::ZERO);
+        assert_eq!((swept.gone, swept.left), (1, 3), "{swept:?}");
+        assert!(swept.why.is_some_and(|why| why.is_conflict()));
+        server.join().unwrap();
+        // No server at all is not waited for.
+        let swept = sweep(&api, hosts(&["a"]), Duration::from_secs(3_600));
+        assert_eq!((swept.gone, swept.left), (0, 1), "{swept:?}");
+        assert!(swept.why.is_some_and(|why| why.is_unreachable()));
+    }
 
     #[test]
     fn only_hosts_that_are_offline_for_long_are_old() {
