@@ -236,7 +236,14 @@ fn denied(path: &Path, why: &str) -> io::Error {
 /// remedy.
 pub fn own_directory(dir: &Path) -> io::Result<()> {
     check_way(dir)?;
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    created.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => io::Error::new(
+            io::ErrorKind::NotADirectory,
+            format!("{} is no directory", escape(&dir.to_string_lossy())),
+        ),
+        _ => error,
+    })?;
     check_own_directory(dir)
 }
 

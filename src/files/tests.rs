@@ -277,3 +277,15 @@ fn planted_links_in_the_state_are_refused() {
         }
     }
 }
+
+#[test]
+fn what_is_no_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pipe, link) = (dir.path().join("pipe"), dir.path().join("link"));
+    make_pipe(&pipe);
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    for path in [file(dir.path(), b"", 0o600), pipe, link] {
+        let why = own_directory(&path).unwrap_err().to_string();
+        assert_eq!(why, format!("{} is no directory", path.display()));
+    }
+}
