@@ -10,13 +10,15 @@ use ratatui::widgets::{Block, Borders, Cell, Gauge, Paragraph, Row, Table};
 
 use super::{Facts, Screen, Summary};
 use crate::cli::bench::text::grouped;
-use crate::cli::{color, table};
+use crate::cli::{color, rollout, table};
 use crate::escape::escape;
 
 /// Lines of the table of losses: border, and five reasons.
 const LOSSES_LINES: u16 = 6;
 /// Lines of the table of tasks at most, its border included.
 const TASKS_LINES_MAX: u16 = 12;
+/// Columns of the key of a task at least; a longer key takes a quarter of the terminal at most.
+const KEY_COLUMNS: u16 = 21;
 /// Number of columns from which all three tables are shown side by side.
 const WIDE: u16 = 120;
 
@@ -96,11 +98,19 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
 }
 
 fn draw_foot(frame: &mut Frame<'_>, area: Rect, screen: &Screen) {
+    let bad = |text: &str| {
+        let text = escape(text).into_owned();
+        Span::from(text).style(coloured(Color::Red)).bold()
+    };
     let line = match (&screen.typed, &screen.problem) {
-        (_, Some(problem)) => Line::from(escape(problem).into_owned())
-            .style(coloured(Color::Red))
-            .bold(),
-        (Some(typed), None) => Line::from(format!("/{}█", escape(typed))),
+        (Some(typed), _) => {
+            let mut parts = vec![Span::from(format!("/{}█", escape(typed)))];
+            if let Some(refused) = &screen.refused {
+                parts.extend([Span::from("  "), bad(refused)]);
+            }
+            Line::from(parts)
+        }
+        (None, Some(problem)) => Line::from(bad(problem)),
         (None, None) if screen.facts.is_none() => Line::from("waiting for the server"),
         (None, None) => Line::from("q quit  / target  ↑↓ group  Enter narrow  Esc all").dim(),
     };
@@ -186,7 +196,15 @@ fn draw_groups(frame: &mut Frame<'_>, area: Rect, screen: &mut Screen) {
         right("ONLINE".to_owned()),
         right("OFFLINE".to_owned()),
     ]);
-    let table = Table::new(rows, widths)
+    let rest = facts.summary.rest.as_ref().map(|rest| {
+        Row::new([
+            Cell::from(format!("{} more", grouped(rest.groups))),
+            right(grouped(rest.online)),
+            right(grouped(rest.offline)),
+        ])
+        .dim()
+    });
+    let table = Table::new(rows.chain(rest), widths)
         .header(head.dim())
         .block(titled("Groups "))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
@@ -237,12 +255,20 @@ fn draw_tasks(frame: &mut Frame<'_>, area: Rect, facts: &Facts) {
         let none = Paragraph::new("no task is open").dim();
         return frame.render_widget(none.block(titled("Open tasks ")), area);
     }
+    let longest = open.iter().map(|task| escape(&task.key).chars().count());
+    let key = longest.max().and_then(|most| u16::try_from(most).ok());
+    let key = key.map_or(KEY_COLUMNS, |most| {
+        most.clamp(KEY_COLUMNS, KEY_COLUMNS.max(area.width / 4))
+    });
     let rows = open.iter().map(|task| {
         let (total, left) = (task.total(), task.open());
         let states = task.hosts.0.iter();
-        let states: Vec<String> = states
+        let mut states: Vec<String> = states
             .map(|(state, count)| format!("{} {}", grouped(*count), escape(state)))
             .collect();
+        if task.rollout.as_ref().is_some_and(rollout::State::is_paused) {
+            states.insert(0, "paused".to_owned());
+        }
         let done = total - left;
         let full = (done * 10 / total.max(1)) as usize;
         let bar = format!("{}{}", "█".repeat(full), "░".repeat(10 - full));
@@ -255,7 +281,7 @@ fn draw_tasks(frame: &mut Frame<'_>, area: Rect, facts: &Facts) {
         ])
     });
     let widths = [
-        Constraint::Length(21),
+        Constraint::Length(key),
         Constraint::Length(8),
         Constraint::Length(10),
         Constraint::Length(13),

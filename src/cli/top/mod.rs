@@ -28,7 +28,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use super::api::{Api, ApiError};
 use super::args::TopArgs;
 use super::pages::percent_encoded;
-use super::{Failure, print, terminal};
+use super::{Failure, print, rollout, terminal};
 use crate::codec::target::Target;
 
 /// Pause between two requests.
@@ -179,6 +179,7 @@ struct Summary {
     offlines_total: Counts,
     groups: Vec<Group>,
     silent: Vec<Silent>,
+    rest: Option<Rest>,
 }
 
 /// Counts by name, in the server's order.
@@ -217,6 +218,14 @@ struct Group {
     offline: u64,
 }
 
+/// Sum of the groups that are not listed.
+#[derive(Deserialize)]
+struct Rest {
+    groups: u64,
+    online: u64,
+    offline: u64,
+}
+
 #[derive(Deserialize)]
 struct Silent {
     id: String,
@@ -233,6 +242,7 @@ struct Task {
     key: String,
     created: Option<String>,
     hosts: Counts,
+    rollout: Option<rollout::State>,
 }
 
 /// States of a host that has not finished its task.
@@ -273,6 +283,8 @@ struct Screen {
     target: String,
     /// The text that is being typed after `/`.
     typed: Option<String>,
+    /// Syntax error of the typed target, until the next key.
+    refused: Option<String>,
     facts: Option<Facts>,
     /// Losses a second by reason, over the last period.
     rates: Vec<(String, f64)>,
@@ -286,6 +298,7 @@ impl Screen {
         Self {
             target,
             typed: None,
+            refused: None,
             facts: None,
             rates: Vec::new(),
             problem: None,
@@ -332,15 +345,18 @@ impl Screen {
         if control && key.code == KeyCode::Char('c') {
             return Step::Quit;
         }
+        self.refused = None;
         if let Some(typed) = &mut self.typed {
             match key.code {
                 KeyCode::Enter => {
                     let target = typed.trim().to_owned();
-                    if target.is_empty() || Target::parse(&target).is_ok() {
-                        self.typed = None;
-                        return self.select(target);
+                    match Target::parse(&target) {
+                        Err(error) if !target.is_empty() => self.refused = Some(error.to_string()),
+                        _ => {
+                            self.typed = None;
+                            return self.select(target);
+                        }
                     }
-                    self.problem = Target::parse(&target).err().map(|error| error.to_string());
                 }
                 KeyCode::Esc => self.typed = None,
                 KeyCode::Backspace => drop(typed.pop()),
@@ -421,11 +437,14 @@ mod tests {
             "offlines_total": {"closed": 30 + lost, "timeout": 4},
             "groups": (0..40).map(|n| serde_json::json!(
                 {"name": format!("10.0.{n}.0/24"), "online": 30, "offline": n % 3})).collect::<Vec<_>>(),
+            "rest": {"groups": 7, "online": 6, "offline": 5},
             "silent": [{"id": "web-7\u{202e}", "silence_s": 41}, {"id": "db-1", "silence_s": 3}],
         });
         let tasks = serde_json::json!({"tasks": [
             {"key": "AC1", "created": "2026-11-30T15:59:00.000Z", "hosts": {"done": 75, "working": 25}},
             {"key": "AC0", "created": null, "hosts": {"done": 10}},
+            {"key": "AC-rollout-of-the-weekly-upgrade", "created": null, "hosts": {"held": 9},
+             "rollout": {"state": "paused", "wave": 1, "waves": 2, "why": null}},
         ]});
         let health = serde_json::json!({"store": "up", "uptime_s": 7_260.0});
         let tasks: Tasks = serde_json::from_value(tasks).unwrap();
@@ -469,12 +488,18 @@ mod tests {
                 "AC1",
                 "75/100",
                 "25 working",
+                "paused, 9 held",
                 "store up",
                 "q quit",
             ] {
                 assert!(text.contains(part), "{part} at {columns}:\n{text}");
             }
             assert!(!text.contains("AC0"), "it has ended:\n{text}");
+            let key = match columns {
+                80 => "AC-rollout-of-the-wee ",
+                _ => "AC-rollout-of-the-weekly-upgrade ",
+            };
+            assert!(text.contains(key), "{text}");
             let widest = text.lines().map(|line| line.chars().count()).max();
             assert!(widest <= Some(usize::from(columns)));
             assert_eq!(text.lines().count(), usize::from(rows));
@@ -513,7 +538,12 @@ mod tests {
             press(&mut screen, KeyCode::Char(c));
         }
         assert_eq!(press(&mut screen, KeyCode::Enter), Step::Stay);
-        assert!(screen.frame(80, 24).contains("empty term"));
+        screen.take(facts(9));
+        let frame = screen.frame(80, 24);
+        assert!(frame.contains("/a,,b█  "), "{frame}");
+        assert!(frame.contains("empty term"), "an answer keeps it:\n{frame}");
+        press(&mut screen, KeyCode::Backspace);
+        assert!(!screen.frame(80, 24).contains("empty term"));
         press(&mut screen, KeyCode::Esc);
         assert_eq!(press(&mut screen, KeyCode::Char('q')), Step::Quit);
     }
@@ -528,6 +558,7 @@ mod tests {
         press(&mut screen, KeyCode::End);
         assert_eq!(screen.groups.selected(), Some(39));
         assert!(screen.frame(80, 24).contains("10.0.39.0/24"), "it scrolls");
+        assert!(screen.frame(80, 60).contains("7 more"));
         press(&mut screen, KeyCode::Home);
         assert_eq!(screen.groups.selected(), Some(0));
     }
