@@ -1,5 +1,7 @@
 //! The page, in a browser.
 
+use rustix::process::Signal;
+
 use super::support::browser::{Browser, DOWN, ENTER, ESCAPE};
 use super::support::{Home, Host, Redis, Server, http, need_descriptors, until_so};
 
@@ -151,6 +153,16 @@ fn the_page_outlives_a_restart_of_the_server() {
         "{complaints:?}"
     );
 
+    // A token that is changed. Refusals of the old one still arrive while the new one is typed.
+    std::fs::write(home.path().join("token"), "another-another-another").unwrap();
+    browser.open(&address(&server));
+    until_tile(&browser, "Online", "1");
+    server.signal(Signal::HUP);
+    browser.until_text("This server asks for a token");
+    browser.keys(&format!("another-another-another{ENTER}"));
+    until_tile(&browser, "Online", "1");
+    browser.until_text("Live · as of");
+
     let tcp = server.tcp;
     server.stop();
     browser.until_text("The server does not answer since");
@@ -267,6 +279,27 @@ fn a_rollout_is_planned_paused_and_cancelled() {
     browser.until_text("running, wave 1 of 2");
     browser.click("Cancel");
     browser.until_text("3 cancelled");
+    assert_no_complaints(&browser);
+}
+
+/// Answer of `/v1/ak` with one device.
+const DEVICE: &str = r#"
+    const page = window.fetch, at = new Date().toISOString();
+    const fields = { co: { value: 1.25, unit: 'ppm', valid: true }, hc: { value: 9999, valid: false } };
+    const device = { name: 'bench-1', addr: '192.0.2.7:9883', state: 'up', reason: null, since: at,
+      values: { AKON: { data: '1.25 #9999', refused: null, at, fields } } };
+    window.fetch = (path, options) => String(path).endsWith('v1/ak')
+      ? Promise.resolve(new Response(JSON.stringify({ devices: [device] }))) : page(path, options);"#;
+
+#[test]
+fn values_of_a_device_have_their_units() {
+    let home = Home::embedded();
+    let server = home.start();
+    let browser = Browser::start("values_of_a_device_have_their_units");
+    browser.before_each_page(DEVICE);
+    browser.open(&format!("{}#/devices", address(&server)));
+    browser.until_text("co 1.25 ppm");
+    browser.until_text("hc 9999, invalid");
     assert_no_complaints(&browser);
 }
 

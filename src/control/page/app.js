@@ -52,13 +52,14 @@ function route() {
     },
   }) ?? {};
   document.title = `${view.title ?? NAV.find(([key]) => key === name)?.[1]} · Anthill`;
+  main.setAttribute('aria-label', document.title.replace(' · Anthill', ''));
   window.scrollTo(0, 0);
   if (view.focus) view.focus.focus();
   else if (arrived && !main.contains(document.activeElement)) main.focus({ preventScroll: true });
 }
 
 for (const [key, name] of NAV) {
-  const link = h('a', { href: to([key]) }, name);
+  const link = h('a', { href: to([key]), 'data-name': name }, name);
   link.key = key;
   nav.append(link);
 }

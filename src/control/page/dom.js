@@ -37,7 +37,7 @@ export const h = (tag, attributes, ...children) => fill(document.createElement(t
 export const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 /** An output, with its lines. */
 export const block = (text) => {
-  const pre = h('pre', { tabindex: 0 });
+  const pre = h('pre', { tabindex: 0, role: 'group', 'aria-label': 'Output' });
   pre.append(safeBlock(text));
   return pre;
 };
@@ -98,6 +98,8 @@ export function when(time) {
   element.ms = ms;
   return element;
 }
+/** A moment below another cell, where its own column does not fit. */
+export const narrow = (time) => h('div', { class: 'narrow small muted' }, when(time));
 setInterval(() => {
   for (const element of document.getElementsByTagName('time')) {
     const text = element.ms && ago(element.ms);

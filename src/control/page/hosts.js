@@ -4,6 +4,8 @@ import { HOSTS_MAX, ask, has, live, refresh, reload, want } from './live.js';
 import { eventText, groupName, isTelling } from './overview.js';
 
 const ROW = 36;
+/** Time after which a list that is not scrolled rests. */
+const REST_MS = 400;
 const COLUMNS = [['id', 'Host', ''], ['state', 'State', ''], ['silence', 'Silent for', 'num'], ['group', 'Network', 'wide']];
 
 /** A field for a target, with completion. Calls `changed` when the text has come to rest. */
@@ -150,7 +152,7 @@ export function hosts({ root, query, on, set, signal }) {
     }
     for (let at = first; at < first + rows; at++) fillRow(pool[at % rows], at, fleet);
     clearTimeout(resting);
-    resting = setTimeout(rest, 150);
+    resting = setTimeout(rest, REST_MS);
   }
   /** Puts the rows into their order once the list rests: for the tab key, and for a screen reader. */
   function rest() {
@@ -202,7 +204,7 @@ export function hosts({ root, query, on, set, signal }) {
   }
 
   function ask_() {
-    field.say('…');
+    field.say('Fetching the hosts …');
     want(target, 'net24');
     if (live.fleet) arrange();
   }
@@ -224,6 +226,7 @@ export function hosts({ root, query, on, set, signal }) {
   box.addEventListener('focus', draw);
   box.addEventListener('blur', draw);
   window.addEventListener('resize', draw, { signal });
+  on('fleet-part', ({ detail }) => { if (!live.fleet) field.say(`${count(detail)} hosts so far …`); });
   on('fleet', arrange);
   on('rows', () => { if (only || sort !== 'id') later(); else draw(); });
   on('fleet-problem', ({ detail }) => { field.say(detail.message, true); box.hidden = true; none.hidden = true; });
@@ -259,7 +262,7 @@ export function host({ root, rest, on, signal }) {
       view = await ask(`v1/hosts/${encodeURIComponent(id)}`, { signal });
     } catch (error) {
       if (signal.aborted || error.status === 0 || error.status === 401) return;
-      return show(body, `no ${error.message}`, h('div', { class: 'card' }, h('h2', null, error.status === 404 ? 'No host of this name is known' : 'The host cannot be shown'), h('p', { class: 'muted' }, error.message), h('a', { href: to(['hosts']) }, 'All hosts')));
+      return show(body, `no ${error.message}`, h('div', { class: 'card' }, h('h2', null, error.status === 404 ? 'No host of this name is known' : 'The host cannot be shown'), h('p', { class: 'muted' }, error.status === 404 ? 'It has never connected, or it was forgotten.' : error.message), h('a', { href: to(['hosts']) }, 'All hosts')));
     }
     let history, events;
     try {
@@ -298,7 +301,7 @@ export function host({ root, rest, on, signal }) {
         refresh();
         reload(0);
         location.hash = to(['hosts']);
-      } }, 'Forget it'), h('button', { type: 'button', onclick: () => dialog.close() }, 'Keep it')));
+      } }, 'Forget it'), h('button', { type: 'button', autofocus: true, onclick: () => dialog.close() }, 'Keep it')));
     dialog.addEventListener('close', () => dialog.remove());
     document.body.append(dialog);
     dialog.showModal();

@@ -9,6 +9,8 @@ import { begin, now, pause, setSkew } from './dom.js';
 const BURST = 200;
 const POLL_MS = 5000;
 const PATIENCE_MS = 5000;
+/** Wait for the stream of events before the fleet is fetched, which then has all that came before it. */
+const STREAM_MS = 150;
 /** Hosts that are kept for the map and the list; beyond, a target selects some. */
 export const HOSTS_MAX = 400000;
 /** Hosts of one request: their JSON is parsed in one go. */
@@ -34,25 +36,27 @@ export class Problem extends Error {
 
 const KEY = 'anthill-token';
 const token = () => { try { return sessionStorage.getItem(KEY); } catch { return live.token ?? null; } };
+/** Number of tokens that were typed. */
+let typed = 0;
 export function setToken(text) {
+  typed += 1;
   live.token = text;
   try { if (text) sessionStorage.setItem(KEY, text); else sessionStorage.removeItem(KEY); } catch { /* kept in memory */ }
   wake();
 }
 
-function send(path, { method = 'GET', body, signal } = {}) {
+/** Sends a request. Any other status than success is thrown. */
+async function send(path, { method = 'GET', body, signal } = {}) {
   const headers = {};
   const key = token();
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers['Content-Type'] = 'application/json';
-  return fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal, cache: 'no-store', credentials: 'same-origin' });
-}
-
-async function checked(answer, path) {
+  const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), signal, cache: 'no-store', credentials: 'same-origin' });
   if (answer.ok) return answer;
   let text = `${answer.status} for ${path}`;
   try { text = (await answer.json()).error ?? text; } catch { /* no JSON, as from a proxy */ }
-  if (answer.status === 401) { live.why = token() ? text : ''; phase('token'); connection?.abort(); }
+  // A late answer to an older token says nothing of the present one.
+  if (answer.status === 401 && key === token()) { live.why = key ? text : ''; phase('token'); connection?.abort(); }
   throw new Problem(answer.status, text);
 }
 
@@ -64,10 +68,9 @@ export async function ask(path, options = {}) {
   try {
     answer = await send(path, { ...options, signal });
   } catch (error) {
-    if (options.signal?.aborted) throw error;
+    if (options.signal?.aborted || error instanceof Problem) throw error;
     throw new Problem(0, 'the server does not answer');
   }
-  await checked(answer, path);
   const date = Date.parse(answer.headers.get('date'));
   if (date) setSkew(date - Date.now());
   return options.text ? answer.text() : answer.json();
@@ -130,8 +133,11 @@ async function follow(signal) {
 }
 
 async function read(signal) {
-  const answer = await checked(await send('v1/events', { signal }), 'v1/events');
+  const answer = await send('v1/events', { signal });
+  // What happened before the stream began is in no event.
   emit('fresh');
+  refresh(0);
+  reload(0);
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '', batch = [], timer = 0;
   const flush = () => {
@@ -177,20 +183,23 @@ function calm() {
 
 /** Runs until the page is closed. */
 export async function run() {
-  let failures = 0;
+  let failures = 0, known = 0;
+  /** Waits for a token. One may have been typed while an answer to the last one was awaited. */
+  const needToken = async () => { if (typed === known) await sleep(3600000); phase('starting'); };
   for (;;) {
     if (document.hidden) { await sleep(3600000); continue; }
     connection = new AbortController();
     const { signal } = connection;
+    known = typed;
     // Asked for before a request is refused.
-    if (document.documentElement.dataset.token === 'needed' && !token()) { live.why = ''; phase('token'); await sleep(3600000); phase('starting'); continue; }
+    if (document.documentElement.dataset.token === 'needed' && !token()) { live.why = ''; phase('token'); await needToken(); continue; }
     try {
       await getHealth(signal);
       await getSummary();
       failures = 0;
       phase('live');
       emit('fresh');
-      reload(0);
+      reload(STREAM_MS);
       const ended = follow(signal);
       const poll = setInterval(() => refresh(0), POLL_MS);
       try { await ended; } catch (error) {
@@ -199,7 +208,7 @@ export async function run() {
         await new Promise((done) => { signal.addEventListener('abort', done); setTimeout(done, 15000); });
       } finally { clearInterval(poll); }
     } catch (error) {
-      if (live.phase === 'token') { await sleep(3600000); phase('starting'); continue; }
+      if (live.phase === 'token') { await needToken(); continue; }
       if (document.hidden) continue;
       if (!signal.aborted) live.why = error.message;
       connection.abort();
@@ -274,6 +283,7 @@ async function load() {
       if (number !== loadNumber) return;
       cursor = page.next;
       fleet.partial = !!cursor;
+      if (cursor) emit('fleet-part', fleet.length);
     } while (cursor && fleet.length < HOSTS_MAX);
   } catch (error) {
     if (number !== loadNumber) return;

@@ -36,7 +36,7 @@ export function map({ root, query, on, set, signal }) {
   colouring.addEventListener('change', () => { colour = colouring.value; remember(); legend(); paint(); });
 
   const ring = h('div', { class: 'ring' });
-  const canvas = h('div', { class: 'cells', tabindex: 0, 'data-arrows': '', role: 'img' }, ring);
+  const canvas = h('div', { class: 'cells', tabindex: 0, 'data-arrows': '', role: 'application', 'aria-roledescription': 'map' }, ring);
   ring.hidden = true;
   const hint = h('p', { class: 'said', role: 'status' });
   const key_ = h('ul', { class: 'legend', 'aria-label': 'Legend' });
@@ -312,11 +312,12 @@ export function map({ root, query, on, set, signal }) {
   });
 
   function fetchAll() {
-    field.say('…');
+    field.say('Fetching the hosts …');
     // Two levels: networks are under their first two bytes, all others have networks below.
     want(target, by === 'net24' ? 'net24' : `${by},net24`);
     if (live.fleet) layout();
   }
+  on('fleet-part', ({ detail }) => { if (!live.fleet) field.say(`${count(detail)} hosts so far …`); });
   on('fleet', layout);
   on('rows', ({ detail }) => {
     const { fleet } = live;

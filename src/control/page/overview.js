@@ -4,6 +4,8 @@ import { ask, has, live } from './live.js';
 
 const REASONS = { closed: 'it closed its connection', reset: 'its connection broke', timeout: 'it was silent for too long', abnormal: 'it sent invalid data', lost: 'it did not return after a restart', unknown: 'since before this server started' };
 const EVENTS_SHOWN = 12;
+/** Networks that are listed, those with the most offline hosts first; the map has all. */
+const NETWORKS_SHOWN = 15;
 /** Age of the list of nodes after which it is fetched again. */
 const NODES_MS = 4000;
 
@@ -116,20 +118,25 @@ export function overview({ root, on, signal }) {
       tile('Lost in the last hour', count(summary.lost_1h), 'and still offline'),
       tile('Open tasks', open ? h('a', { href: to(['tasks']) }, count(open)) : count(open), 'with a host that has not finished'),
       tile('Store', tag(health?.store ?? '–'), health?.status === 'ok' ? 'answers' : 'hosts are served meanwhile', true),
-      nodes?.length > 1 ? tile('Nodes', count(nodes.length), nodes.map((node) => h('div', { class: node.state === 'up' ? '' : 'bad-text' }, node.state === 'up' ? `${node.name}: ${plural(node.hosts ?? 0, 'host')}` : `${node.name} is ${node.state}`))) : tile('Running for', span(health?.uptime_s ?? 0), `version ${health?.version ?? ''}`, true));
+      nodes?.length > 1 ? tile('Nodes', count(nodes.length), nodes.map((node) => h('div', { class: node.state === 'up' ? '' : 'bad-text' }, node.state === 'up' ? `${node.name}: ${plural(node.hosts ?? 0, 'host')}` : `${node.name} is ${node.state}`))) : tile('Nodes', count(nodes?.length ?? 1), `${nodes?.[0]?.name ?? 'this one'}, up for ${span(health?.uptime_s ?? 0)}, version ${health?.version ?? ''}`));
     // The history has a count for each minute; what this page has seen itself is finer, and comes behind it.
     const kept = history?.points.filter(([, n]) => n != null).length > 1;
     const points = kept ? [...history.points, ...live.samples.filter(([ms]) => ms > history.points.at(-1)[0])] : live.samples;
     const gaps = kept ? history.gaps.filter(([, until]) => until > points[0][0]).map(([a, b]) => [Math.max(a, points[0][0]), b]) : [];
     const length = points.length > 1 ? span((points.at(-1)[0] - points[0][0]) / 1000) : '';
-    show(curve, null, h('h2', null, 'Online', h('span', { class: 'small muted' }, length ? ` · last ${length}` : ' · since this page was opened')),
+    const known = points.map(([, n]) => n).filter((n) => n != null), [low, high] = [known.reduce((a, b) => Math.min(a, b), Infinity), known.reduce((a, b) => Math.max(a, b), 0)];
+    const range = low === high ? count(high) : `${count(low)} to ${count(high)}`;
+    show(curve, null, h('h2', null, 'Online', h('span', { class: 'small muted' }, length ? ` · last ${length} · ${range}` : ' · since this page was opened')),
       points.length > 1 ? spark(points, gaps) : h('div', { class: 'spark muted' }, 'The curve begins with the next summary.'),
       gaps.length ? h('ul', { class: 'legend' }, h('li', null, h('span', { class: 'swatch warn' }), 'the server was away')) : null);
-    keyed(groupRows, summary.groups, (g) => g.name, (g) => `${g.online} ${g.offline}`, (g) => h('tr', null,
+    const affected = [...summary.groups].sort((a, b) => b.offline - a.offline), listed = affected.slice(0, NETWORKS_SHOWN);
+    keyed(groupRows, listed, (g) => g.name, (g) => `${g.online} ${g.offline}`, (g) => h('tr', null,
       h('td', null, h('a', { href: to(['hosts'], { target: groupTarget(summary.by, g.name) }), class: 'mono' }, groupName(g.name))),
       h('td', { class: 'wide' }, bar([['ok', g.online], ['off', g.offline]], `${count(g.online)} online, ${count(g.offline)} offline`)),
       h('td', { class: 'num' }, count(g.online)), h('td', { class: 'num' }, count(g.offline))));
-    if (summary.rest) groupRows.append(h('tr', null, h('td', { class: 'muted' }, `${plural(summary.rest.groups, 'more network')}`), h('td', { class: 'wide' }), h('td', { class: 'num' }, count(summary.rest.online)), h('td', { class: 'num' }, count(summary.rest.offline))));
+    const others = affected.slice(NETWORKS_SHOWN), more = others.length + (summary.rest?.groups ?? 0);
+    const sum = (state) => others.reduce((all, group) => all + group[state], summary.rest?.[state] ?? 0);
+    if (more) groupRows.append(h('tr', null, h('td', null, h('a', { href: to(['map']) }, plural(more, 'more network'))), h('td', { class: 'wide' }), h('td', { class: 'num' }, count(sum('online'))), h('td', { class: 'num' }, count(sum('offline')))));
     keyed(silentRows, summary.silent, (s) => s.id, (s) => s.silence_s, (s) => h('tr', null, h('td', null, hostLink(s.id)),
       h('td', { class: `num ${s.silence_s > summary.timeout_s * 2 / 3 ? 'bad-text' : ''}` }, span(s.silence_s))));
     if (!summary.silent.length) show(silentRows, 'none', h('tr', null, h('td', { colspan: 2, class: 'muted' }, 'No host is online.')));

@@ -1,5 +1,5 @@
 // Tasks: the list; and one task with its waves, states and outputs.
-import { bar, block, count, h, hostLink, keyed, kind, plural, safe, show, span, table, tag, to, when } from './dom.js';
+import { bar, block, count, h, hostLink, keyed, kind, narrow, plural, safe, show, span, table, tag, to, when } from './dom.js';
 import { ask, has, live } from './live.js';
 import { isOpen } from './overview.js';
 
@@ -10,7 +10,7 @@ const text = (hosts) => states(hosts).map(([state, n]) => `${count(n)} ${state}`
 const shares = (hosts) => states(hosts).map(([state, n]) => [kind(state), n]);
 
 export function tasks({ root, on, signal }) {
-  const [list, rows] = table('Tasks', [['Key'], ['Created'], ['', 'wide'], ['Hosts by state'], ['Hosts', 'num']]);
+  const [list, rows] = table('Tasks', [['Key'], ['Created', 'wide'], ['', 'wide'], ['Hosts by state'], ['Hosts', 'num']]);
   const card = h('div', { class: 'card' }), more = h('button', { type: 'button' }, 'Older tasks');
   more.hidden = true;
   show(root, null, h('div', { class: 'head' }, h('h1', null, 'Tasks'), h('a', { class: 'button', href: to(['dispatch']) }, 'New task')), h('div', { class: 'stack' }, card, h('div', null, more)));
@@ -22,7 +22,7 @@ export function tasks({ root, on, signal }) {
     if (!all.length) return show(card, 'none', h('p', { class: 'empty' }, 'No task is open, and none has ended lately. ', h('a', { href: to(['dispatch']) }, 'Dispatch one'), ', or type ', h('code', null, "anthill run uptime 'web-*'"), '.'));
     show(card, 'list', list);
     keyed(rows, all, (task) => task.key, (task) => JSON.stringify(task), (task) => h('tr', null,
-      h('td', null, h('a', { class: 'mono', href: to(['task', task.key]) }, task.key)), h('td', { class: 'tight' }, when(task.created)),
+      h('td', null, h('a', { class: 'mono', href: to(['task', task.key]) }, task.key), narrow(task.created)), h('td', { class: 'tight wide' }, when(task.created)),
       h('td', { class: 'wide' }, bar(shares(task.hosts), text(task.hosts))),
       h('td', null, task.rollout && task.rollout.state !== 'done' ? [tag(task.rollout.state), ' '] : isOpen(task.hosts) ? [tag('running', 'open'), ' '] : null, text(task.hosts)), h('td', { class: 'num' }, count(total(task.hosts)))));
   }
@@ -93,6 +93,8 @@ export function task({ root, rest, on, signal }) {
       if (signal.aborted || error.status === 0 || error.status === 401) return;
       return show(body, `no ${error.message}`, h('div', { class: 'card' }, h('h2', null, error.status === 404 ? 'No such task' : 'The task cannot be shown'), error.status === 404 ? h('p', { class: 'muted' }, 'It was never sent, or it ended too long ago.') : h('p', { class: 'muted' }, error.message), h('a', { href: to(['tasks']) }, 'All tasks')));
     }
+    // Before the first drawing: the list of hosts is below the outputs, and would move.
+    const groups = await fetchGroups();
     if (signal.aborted) return;
     if (!summary) { summary = {}; for (const { state } of Object.values(hosts)) summary[state] = (summary[state] ?? 0) + 1; }
     show(body, 'task', facts, outputs, hostsCard);
@@ -111,7 +113,7 @@ export function task({ root, rest, on, signal }) {
       failed ? h('a', { class: 'button', href: to(['dispatch'], { retry: key }) }, 'Retry the failed ones') : null);
     drawHosts(hosts);
     more.hidden = !next;
-    drawGroups();
+    drawGroups(groups);
   }
   more.addEventListener('click', () => { pages += 1; fetchAll(); });
 
@@ -131,17 +133,21 @@ export function task({ root, rest, on, signal }) {
     } catch (error) { link.textContent = safe(error.message); }
   }
 
-  async function drawGroups() {
+  /** Groups of equal outputs by command; `null` if the server has not answered. */
+  async function fetchGroups() {
+    if (!has('/v1/tasks/KEY/groups')) return [];
+    const answers = view.commands.slice(0, 20).map(async ([command]) => [command, (await ask(`${path}/groups?command=${encodeURIComponent(command)}`, { signal })).groups]);
+    try { return await Promise.all(answers); } catch { return null; }
+  }
+  function drawGroups(found) {
+    if (!found) return;
     const parts = [];
-    if (!has('/v1/tasks/KEY/groups')) return;
-    for (const [command] of view.commands.slice(0, 20)) {
-      let answer;
-      try { answer = await ask(`${path}/groups?command=${encodeURIComponent(command)}`, { signal }); } catch { return; }
-      if (!answer.groups.length) continue;
-      const [most, ...others] = answer.groups;
+    for (const [command, groups] of found) {
+      if (!groups.length) continue;
+      const [most, ...others] = groups;
       const differ = others.reduce((sum, group) => sum + group.hosts, 0);
       parts.push(h('h2', null, h('code', null, command), h('span', { class: 'muted small' }, ` ${differ ? `${count(most.hosts)} agree, ${count(differ)} differ` : `${plural(most.hosts, 'host')} agree`}`)),
-        answer.groups.slice(0, 20).map((group) => h('details', { open: group === most }, h('summary', null, h('span', { class: 'mono' }, group.folded), ' ', h('span', { class: group.exit === 0 ? 'muted' : 'bad-text' }, `exit ${group.exit}, ${plural(group.hosts, 'host')}`)), block(group.output ?? `(${count(group.size)} bytes, not shown)`))));
+        groups.slice(0, 20).map((group) => h('details', { open: group === most }, h('summary', null, h('span', { class: 'mono' }, group.folded), ' ', h('span', { class: group.exit === 0 ? 'muted' : 'bad-text' }, `exit ${group.exit}, ${plural(group.hosts, 'host')}`)), block(group.output ?? `(${count(group.size)} bytes, not shown)`))));
     }
     outputs.hidden = !parts.length;
     show(outputs, parts.flat().map((part) => part.textContent).join(), parts);
