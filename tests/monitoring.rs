@@ -94,6 +94,9 @@ fn the_board_is_portable() {
             "Several nodes"
         ]
     );
+    // Grafana takes panels of the same number for one.
+    let numbers: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(numbers.len(), panels.len());
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {
         assert_eq!(panel["datasource"]["uid"], "${datasource}");
         for target in panel["targets"].as_array().unwrap() {
