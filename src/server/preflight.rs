@@ -3,10 +3,11 @@
 //! A start checks the directories first, so that a failed one leaves nothing behind. `check-config`
 //! checks everything.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
@@ -17,8 +18,13 @@ use crate::reactor::error::BindError;
 use crate::store::address::StoreUrl;
 use crate::store::spool;
 
+/// Time limit of an answer of a running server.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// Longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 4_096;
+
 /// Tries what a server with this configuration needs, and changes nothing. Each problem is a line
-/// that names the key. Ports are not tried while a server runs with this configuration.
+/// that names the key. Ports do not count while a server runs with this configuration.
 #[must_use]
 pub fn preflight(config: &Config) -> Vec<String> {
     let mut problems: Vec<String> = Vec::new();
@@ -27,9 +33,34 @@ pub fn preflight(config: &Config) -> Vec<String> {
     problems.extend(failed.map(|error| error.to_string()));
     problems.extend(config.log.file.as_deref().and_then(log_file));
     if !spool::is_in_use(&config.store.spool) {
-        problems.extend(ports(config));
+        let ports: Vec<_> = ports(config).collect();
+        // The spool of a running server is another directory if its path is relative.
+        if !ports.is_empty() && !is_served(config.server.http) {
+            problems.extend(ports);
+        }
     }
     problems
+}
+
+/// Whether a server of this program answers at an address for HTTP.
+fn is_served(mut addr: SocketAddr) -> bool {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let answer = || -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&addr, ANSWER_WAIT)?;
+        stream.set_read_timeout(Some(ANSWER_WAIT))?;
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut answer = Vec::new();
+        // A part of it is enough.
+        let _ = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    answer().is_ok_and(|text| text.contains("\"hosts_online\":"))
 }
 
 /// Checks that the directories of the store and the spool exist or can be created.

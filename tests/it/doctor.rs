@@ -1,5 +1,7 @@
 //! `anthill doctor`: problems and their remedies.
 
+use std::net::UdpSocket;
+
 use serde_json::{Value, json};
 
 use super::support::Home;
@@ -68,4 +70,37 @@ fn each_fault_has_its_remedy() {
     let (_, findings) = self::findings(&home, &["--api", "http://127.0.0.1:1"]);
     assert_eq!(of(&findings, "store")[0]["state"], "wrong", "{findings:?}");
     assert_eq!(of(&findings, "server")[0]["state"], "note", "{findings:?}");
+}
+
+#[test]
+fn ports_of_a_running_server_are_no_fault() {
+    let mut home = Home::embedded();
+    let server = home.start();
+    for (key, addr) in [
+        ("server.tcp", server.tcp),
+        ("server.udp", server.udp),
+        ("server.http", server.http),
+    ] {
+        home.set(key, addr.to_string());
+    }
+    // From another directory, relative paths of the configuration are others.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let check = |home: &Home| {
+        let config = home.write_config();
+        let args = ["check-config", "--config", config.to_str().unwrap()];
+        run(elsewhere.path(), &args)
+    };
+    let ended = check(&home);
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    let other = UdpSocket::bind("127.0.0.1:0").unwrap();
+    home.set("server.tcp", "127.0.0.1:0");
+    home.set("server.http", "127.0.0.1:0");
+    home.set("server.udp", other.local_addr().unwrap().to_string());
+    let ended = check(&home);
+    assert_eq!(ended.status, Some(1));
+    assert!(
+        ended.stderr.contains("server.udp 127.0.0.1:"),
+        "{}",
+        ended.stderr
+    );
 }
