@@ -11,6 +11,7 @@ use super::core::Rules;
 use super::effect::{Effect, Effects, Event, EventKind, Note};
 use super::request::Response;
 use super::stats::Stats;
+use super::tasks::letters::is_remote;
 use super::view::StoreView;
 
 /// Values that all parts use.
@@ -25,6 +26,8 @@ pub(crate) struct Env {
     /// Number of the next event.
     pub(crate) seq: u64,
     pub(crate) stopping: bool,
+    /// Responses to requesters at other nodes.
+    pub(crate) answers: Vec<(u64, Response)>,
 }
 
 /// Nodes that share the store with this one.
@@ -72,6 +75,7 @@ pub(crate) struct Ctx<'a> {
     pub(crate) had_others: &'a mut bool,
     pub(crate) fx: &'a mut Effects,
     pub(crate) stopping: bool,
+    pub(crate) answers: &'a mut Vec<(u64, Response)>,
     seq: &'a mut u64,
 }
 
@@ -86,6 +90,7 @@ impl<'a> Ctx<'a> {
             had_others: &mut env.had_others,
             fx,
             stopping: env.stopping,
+            answers: &mut env.answers,
             seq: &mut env.seq,
         }
     }
@@ -160,7 +165,10 @@ impl Ctx<'_> {
     }
 
     pub(crate) fn respond(&mut self, requester: u64, answer: Response) {
-        self.fx.push(Effect::Respond { requester, answer });
+        match is_remote(requester) {
+            true => self.answers.push((requester, answer)),
+            false => self.fx.push(Effect::Respond { requester, answer }),
+        }
     }
 
     /// Writes a line to the log.

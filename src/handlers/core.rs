@@ -131,6 +131,7 @@ impl Core {
                 had_others: false,
                 seq,
                 stopping: false,
+                answers: Vec::new(),
             },
             cache: DeadlineCache::default(),
             #[cfg(debug_assertions)]
@@ -312,7 +313,10 @@ impl Core {
         let outbox = &self.outbox;
         outbox.has_reports()
             || (self.env.store.is_up()
-                && (outbox.has_state() || self.tasks.has_ops() || self.fleet.labels().has_ops()))
+                && (outbox.has_state()
+                    || self.tasks.has_ops()
+                    || !self.env.answers.is_empty()
+                    || self.fleet.labels().has_ops()))
     }
 
     /// Returns whether the operations are urgent: a requester waits for them, or there are many.
@@ -322,7 +326,10 @@ impl Core {
         let outbox = &self.outbox;
         outbox.has_reports()
             || (self.env.store.is_up()
-                && (self.tasks.has_ops() || outbox.is_much() || self.fleet.labels().has_ops()))
+                && (self.tasks.has_ops()
+                    || !self.env.answers.is_empty()
+                    || outbox.is_much()
+                    || self.fleet.labels().has_ops()))
     }
 
     /// Publishes a change of a device or a target.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use compact_str::CompactString;
+use serde::{Deserialize, Serialize};
 
 use crate::handlers::fleet::labels::{LabelChanges, LabelSource};
 use crate::handlers::survey::{Columns, Summary, Survey};
@@ -297,7 +298,7 @@ pub struct NewTask {
 }
 
 /// A token with a target, to whose hosts alone it may send.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Within {
     /// Name of the token.
     pub token: String,
@@ -393,7 +394,7 @@ pub enum Response {
 }
 
 /// Kind of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// The request is wrong: 400.
     Wrong,
@@ -438,7 +439,7 @@ pub struct TaskView {
 }
 
 /// A rollout, as it is shown.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutView {
     /// Text of the target.
     pub target: Option<String>,
@@ -481,7 +482,7 @@ pub struct PlannedWave {
 }
 
 /// What became of a cancelled task.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cancelled {
     /// Key of the task.
     pub key: String,

@@ -268,6 +268,8 @@ pub mod inbox {
     pub const HOSTS: &str = "hosts";
     /// Number of times that it was forwarded.
     pub const HOPS: &str = "hops";
+    /// A letter about the task, as JSON.
+    pub const LETTER: &str = "letter";
 }
 
 /// Fields of the hash [`ak`](fn@ak).

@@ -285,7 +285,10 @@ impl Step<'_> {
                 let hosts = Directory::new(self.fleet, self.auth);
                 self.tasks.hold_tasks(&mut self.cx, hosts, held, false);
             }
-            Outcome::Bells(bells) => self.tasks.take_bells(bells),
+            Outcome::Bells(bells) => {
+                let hosts = Directory::new(self.fleet, self.auth);
+                self.tasks.take_bells(&mut self.cx, hosts, bells);
+            }
             Outcome::Ended(hosts) => self.hosts_ended(hosts),
             Outcome::InheritedTasks(held) => {
                 let hosts = Directory::new(self.fleet, self.auth);

@@ -42,6 +42,7 @@ impl Step<'_> {
         // A state is not sent before the reports that led to it, and a question not before earlier
         // operations.
         if self.cx.is_store_up() && !self.outbox.has_reports() {
+            self.tasks.post_answers(&mut self.cx);
             self.tasks.take_ops(self.cx.at.now, max, &mut ops);
         }
         let session = self.cx.stats.store_sessions as u32;

@@ -201,6 +201,7 @@ impl Tasks {
     /// Ends all jobs: work that has not been passed on to the store or to a host is dropped.
     pub(crate) fn refuse_jobs(&mut self, cx: &mut Ctx<'_>) {
         self.refuse_locating(cx, "the server is stopping");
+        self.forget_letters(cx, "the server is stopping");
         let line = std::mem::take(&mut self.jobs.line);
         for job in line {
             let requester = match &job {
@@ -392,7 +393,7 @@ impl Tasks {
             Job::Expiring(expiring) => self.expired(cx, &expiring),
             Job::Holding(holding) => self.held(cx, hosts, &holding),
             Job::Resuming(_) | Job::Rounding(_) => {}
-            Job::Merging(merging) => self.merged(cx, *merging),
+            Job::Merging(merging) => self.merged(cx, hosts, *merging),
             Job::Following(following) => self.followed(cx, following),
             Job::Restoring(restoring) => self.listed(*restoring),
             Job::Commanding(commanding) => self.commanded(cx, *commanding),

@@ -7,6 +7,7 @@ pub(crate) mod dispatch;
 pub(crate) mod groups;
 pub(crate) mod jobs;
 pub(crate) mod keepers;
+pub(crate) mod letters;
 pub(crate) mod lifetime;
 pub(crate) mod locate;
 pub(crate) mod payloads;
@@ -40,6 +41,7 @@ use crate::wheel::Wheel;
 use self::commands::Commands;
 use self::dispatch::Dispatches;
 use self::jobs::Jobs;
+use self::letters::Letters;
 use self::lifetime::Early;
 use self::payloads::Payloads;
 use self::peers::Peers;
@@ -72,6 +74,7 @@ pub(crate) struct Tasks {
     reads: Reads,
     work: Work,
     peers: Peers,
+    letters: Letters,
     rollouts: Rollouts,
 }
 
@@ -94,6 +97,7 @@ impl Tasks {
             reads: Reads::default(),
             work: Work::default(),
             peers: Peers::default(),
+            letters: Letters::default(),
             rollouts: Rollouts::default(),
         }
     }
@@ -147,6 +151,7 @@ impl Tasks {
             self.reads.deadline(),
             self.payloads.deadline(),
             self.peers.deadline(),
+            self.letters.deadline(),
             self.rollouts.deadline(),
         ];
         soonest.into_iter().flatten().min()
@@ -209,6 +214,7 @@ impl Tasks {
         self.undo_dispatches(cx);
         self.forget_reads(cx);
         self.forget_looks(cx);
+        self.forget_letters(cx, "the store is unavailable");
     }
 
     /// Forgets a connection that has ended. Returns whether the room of its result is free.

@@ -47,13 +47,24 @@ enum Reason {
     Bell(Entry),
     /// They are away; with `rings` their nodes are rung.
     Away { rings: bool },
+    /// The keeper cancels the task for them.
+    Cancel(CancelBell),
 }
 
 /// An entry of the inbox that is in work.
 #[derive(Clone, Debug)]
-struct Entry {
+pub(super) struct Entry {
     id: String,
-    hops: u8,
+    pub(super) hops: u8,
+}
+
+/// A letter of a keeper that cancels a task, in work.
+#[derive(Clone, Debug)]
+pub(super) struct CancelBell {
+    pub(super) entry: Entry,
+    /// The keeper.
+    pub(super) from: String,
+    pub(super) ticket: u64,
 }
 
 /// A question to the store.
@@ -74,6 +85,10 @@ enum Look {
     Keepers(Vec<TaskKey>),
     /// The nodes that hold these hosts of a wave; the number of their task.
     Wave(u64, Vec<HostId>),
+    /// The node that keeps a task that is to be changed; the ticket of the request.
+    Keeper(u64, TaskKey),
+    /// The nodes that hold these hosts of a cancelled task; its ticket.
+    Cancel(u64, Vec<HostId>),
 }
 
 /// Host with a new claim, while its open tasks are read.
@@ -227,7 +242,10 @@ impl Peers {
             },
             Look::Locate(number) => self.locating.get(number)?.question(),
             Look::Keepers(keys) => Question::Keepers { keys: keys.clone() },
-            Look::Wave(_, hosts) => Question::Holders {
+            Look::Keeper(_, key) => Question::Keepers {
+                keys: vec![key.clone()],
+            },
+            Look::Wave(_, hosts) | Look::Cancel(_, hosts) => Question::Holders {
                 hosts: hosts.clone(),
             },
         })
@@ -273,6 +291,53 @@ impl Peers {
         self.line.push_back(Look::Wave(number, hosts));
     }
 
+    /// Has the keeper of a task looked up for a request.
+    pub(super) fn look_at_keeper(&mut self, ticket: u64, key: TaskKey) {
+        self.line.push_back(Look::Keeper(ticket, key));
+    }
+
+    /// Has the nodes of some hosts of a cancelled task looked up.
+    pub(super) fn look_at_cancel(&mut self, ticket: u64, hosts: Vec<HostId>) {
+        self.line.push_back(Look::Cancel(ticket, hosts));
+    }
+
+    /// Has the states of hosts read that a keeper cancels a task for.
+    pub(super) fn look_at_cancel_bell(
+        &mut self,
+        key: TaskKey,
+        hosts: Vec<HostId>,
+        bell: CancelBell,
+    ) {
+        self.ask(Look::Part {
+            key,
+            hosts,
+            with_holders: false,
+            reason: Reason::Cancel(bell),
+        });
+    }
+
+    /// The same for those that this node does not hold.
+    pub(super) fn look_at_strangers(&mut self, key: TaskKey, hosts: Vec<HostId>, bell: CancelBell) {
+        self.ask(Look::Part {
+            key,
+            hosts,
+            with_holders: true,
+            reason: Reason::Cancel(bell),
+        });
+    }
+
+    /// An entry of the inbox is done with.
+    pub(super) fn done_with(&mut self, entry: Entry) {
+        self.rung.push(entry.id);
+    }
+
+    /// Has an entry added to the inbox of another node. While too many wait it is dropped.
+    pub(super) fn post(&mut self, ring: Ring) {
+        if self.rings.len() < LOOKS_WAITING_MAX {
+            self.rings.push_back(ring);
+        }
+    }
+
     /// Has hosts of this node looked up in a task.
     pub(super) fn look_at_own(&mut self, key: TaskKey, hosts: Vec<HostId>) {
         self.ask(Look::Part {
@@ -292,14 +357,20 @@ impl Peers {
         match look {
             Look::Part { hosts, reason, .. } => self.part_done(&hosts, &reason),
             Look::Open { hosts, .. } => hosts.iter().for_each(|host| self.settle(host)),
-            Look::Locate(_) | Look::Keepers(_) | Look::Wave(..) => {}
+            Look::Locate(_)
+            | Look::Keepers(_)
+            | Look::Wave(..)
+            | Look::Keeper(..)
+            | Look::Cancel(..) => {}
         }
     }
 
     /// A look at some hosts of a task is done with.
     fn part_done(&mut self, hosts: &[HostId], reason: &Reason) {
         match reason {
-            Reason::Bell(entry) => self.rung.push(entry.id.clone()),
+            Reason::Bell(entry) | Reason::Cancel(CancelBell { entry, .. }) => {
+                self.rung.push(entry.id.clone());
+            }
             Reason::Away { .. } => {}
             Reason::Held => {
                 for host in hosts {
@@ -323,15 +394,14 @@ impl Peers {
     /// Rings a node for some hosts of a task.
     pub(super) fn ring(&mut self, node: &str, key: &TaskKey, hosts: &[HostId], hops: u8) {
         for hosts in hosts.chunks(BELL_HOSTS_MAX) {
-            // The next round asks again.
-            if self.rings.len() < LOOKS_WAITING_MAX {
-                self.rings.push_back(Ring {
-                    node: node.to_owned(),
-                    key: key.clone(),
-                    hosts: hosts.to_vec(),
-                    hops,
-                });
-            }
+            // One that is dropped the next round finds.
+            self.post(Ring {
+                node: node.to_owned(),
+                key: key.clone(),
+                hosts: hosts.to_vec(),
+                hops,
+                letter: None,
+            });
         }
     }
 }
@@ -507,15 +577,28 @@ impl Tasks {
     }
 
     /// Takes entries of the inbox.
-    pub(crate) fn take_bells(&mut self, bells: Vec<Bell>) {
+    pub(crate) fn take_bells(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        directory: Directory<'_>,
+        bells: Vec<Bell>,
+    ) {
         for bell in bells {
             let Bell {
                 id,
                 key,
                 hosts,
                 hops,
+                letter,
+                is_late,
             } = bell;
-            let reason = Reason::Bell(Entry { id, hops });
+            let entry = Entry { id, hops };
+            if let (Some(text), Some(key)) = (&letter, &key) {
+                let about = (entry, key.clone(), hosts);
+                self.take_letter(cx, directory, about, (text, is_late));
+                continue;
+            }
+            let reason = Reason::Bell(entry);
             let Some(key) = key.filter(|_| !hosts.is_empty()) else {
                 self.peers.part_done(&hosts, &reason);
                 continue;
@@ -575,6 +658,7 @@ impl Tasks {
             self.begin_job(cx, hosts, Job::Rounding(Box::new(rounding)));
         }
         self.hurry_locating(cx, judge);
+        self.hurry_letters(cx, judge);
     }
 
     fn send_echoes(&mut self) {
@@ -717,6 +801,12 @@ impl Tasks {
                 self.wave_found(cx, hosts, (number, asked), found);
             }
             (Look::Keepers(keys), found) => self.keepers_found(hosts, keys, found),
+            (Look::Keeper(ticket, key), found) => {
+                self.keeper_found(cx, hosts, (ticket, key), found);
+            }
+            (Look::Cancel(ticket, asked), found) => {
+                self.cancel_found(cx, hosts, (ticket, asked), found);
+            }
             // The task is gone, or cannot be read.
             (Look::Part { hosts, reason, .. }, _) => {
                 self.peers.part_done(&hosts, &reason);
@@ -891,8 +981,10 @@ impl Tasks {
                     Reason::Bell(_) => !is_kept,
                     Reason::Away { rings } => *rings,
                     Reason::Held => false,
+                    Reason::Cancel(_) => true,
                 };
-                if rings && !state.has_ended() {
+                let cancels = matches!(merging.reason, Reason::Cancel(_));
+                if rings && (cancels || !state.has_ended()) {
                     merging.forward.entry(node).or_default().push(host);
                 }
             }
@@ -1053,7 +1145,7 @@ impl Tasks {
     }
 
     /// All hosts of a part have been merged.
-    pub(super) fn merged(&mut self, cx: &mut Ctx<'_>, merging: Merging) {
+    pub(super) fn merged(&mut self, cx: &mut Ctx<'_>, hosts: Directory<'_>, merging: Merging) {
         let Merging {
             part,
             asked,
@@ -1091,9 +1183,16 @@ impl Tasks {
             let text = format!("{count} hosts of it are this node's now");
             cx.log(log::Level::Info, "dispatch", &key, text);
         }
+        let reason = match reason {
+            Reason::Cancel(bell) => {
+                let about = (key, asked, bell);
+                return self.cancel_bell_read(cx, hosts, about, (strangers, forward));
+            }
+            reason => reason,
+        };
         let hops = match &reason {
             Reason::Bell(entry) => entry.hops.saturating_add(1),
-            Reason::Held | Reason::Away { .. } => 0,
+            Reason::Held | Reason::Away { .. } | Reason::Cancel(_) => 0,
         };
         if hops <= BELL_HOPS_MAX {
             for (node, hosts) in forward {

@@ -268,11 +268,26 @@ impl Tasks {
 
     /// Gives an answer about a change when the store has it: what was written before a question is
     /// there when that is answered.
-    pub(super) fn confirm(&mut self, cx: &mut Ctx<'_>, requester: u64, answer: Response) {
+    ///
+    /// Beside other nodes the question is that for the keeper of the task: a node that stood still may
+    /// not keep it any more.
+    pub(super) fn confirm(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        requester: u64,
+        key: &TaskKey,
+        answer: Response,
+    ) {
+        let question = match cx.may_have_other_nodes() {
+            true => Question::Keepers {
+                keys: vec![key.clone()],
+            },
+            false => Question::Nodes,
+        };
         match self.can_read(cx) {
             true => {
                 let reading = Reading::Confirmed(Box::new(answer));
-                self.read(cx, requester, reading, Question::Nodes);
+                self.read(cx, requester, reading, question);
             }
             false => cx.respond(requester, not_now(UNSTORED).into()),
         }
@@ -414,6 +429,16 @@ impl Tasks {
                 return self.show_command(cx, hosts, requester, (cid, asked), found);
             }
             (Reading::Confirmed(answer), Found::Nodes(_)) => *answer,
+            (Reading::Confirmed(answer), Found::Keepers(keepers)) => {
+                let keeper = keepers.into_iter().next().flatten();
+                match keeper.filter(|keeper| keeper.node != hosts.node()) {
+                    Some(keeper) => Response::Error {
+                        kind: ErrorKind::NotNow,
+                        text: format!("the node {} keeps the task now: ask again", keeper.node),
+                    },
+                    None => *answer,
+                }
+            }
             (Reading::Outside(request), Found::Outside(found)) => Response::Outside(request, found),
             (Reading::Nodes, Found::Nodes(nodes)) => Response::Nodes(nodes),
             (Reading::Output, Found::Output(Some(bytes))) => Response::Output(bytes),

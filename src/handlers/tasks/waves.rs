@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::codec::target::Folder;
@@ -127,7 +128,8 @@ pub(crate) struct Waving {
 }
 
 /// Change of a task by an operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Control {
     /// It is cancelled.
     Cancel,
@@ -157,6 +159,8 @@ pub(crate) struct Cancelling {
     number: u64,
     place: usize,
     result: Cancelled,
+    /// Hosts that other nodes may hold.
+    away: Vec<HostId>,
 }
 
 /// A plan under construction.
@@ -286,7 +290,7 @@ pub(crate) fn rollout_view(rollout: &Rollout) -> RolloutView {
     }
 }
 
-fn no_task() -> Refusal {
+pub(super) fn no_task() -> Refusal {
     (ErrorKind::Unknown, "no such task".to_owned())
 }
 
@@ -563,6 +567,7 @@ impl Tasks {
                     number,
                     place: 0,
                     result: Cancelled::default(),
+                    away: Vec::new(),
                 })));
             }
             RolloutState::Done => {}
@@ -655,17 +660,15 @@ impl Tasks {
         }
     }
 
-    /// The task of this key.
-    fn known_task(&self, cx: &Ctx<'_>, key: &str) -> Result<u32, Refusal> {
-        let key = TaskKey::parse(key, &cx.rules.key_prefix);
-        let slot = key.and_then(|key| self.table.find(&key));
+    /// The task of this key, if this node keeps it.
+    fn kept_task(&self, key: &TaskKey) -> Result<Option<u32>, Refusal> {
+        let slot = self.table.find(key);
         let task = slot.and_then(|slot| Some((slot, self.table.task(slot)?)));
-        match task {
-            None => Err(no_task()),
+        match task.filter(|(_, task)| task.keeper.is_none()) {
             Some((_, task)) if task.is_partial() => {
                 Err(not_now("the task is still being created; try again"))
             }
-            Some((slot, _)) => Ok(slot),
+            task => Ok(task.map(|(slot, _)| slot)),
         }
     }
 
@@ -682,7 +685,10 @@ impl Tasks {
         (key, control): (String, Control),
         within: Option<Within>,
     ) -> Result<(), Refusal> {
-        let task = self.known_task(cx, &key)?;
+        let parsed = TaskKey::parse(&key, &cx.rules.key_prefix).ok_or_else(no_task)?;
+        let Some(task) = self.kept_task(&parsed)? else {
+            return self.control_elsewhere(cx, requester, (parsed, control), within);
+        };
         let Some(within) = within else {
             return self.controlled(cx, hosts, requester, (task, control));
         };
@@ -750,7 +756,8 @@ impl Tasks {
         (slot, control): (u32, Control),
     ) -> Result<(), Refusal> {
         let task = self.table.task(slot).ok_or_else(no_task)?;
-        let (counts, number, key) = (counts_of(task), task.number, task.key.to_string());
+        let (counts, number, task_key) = (counts_of(task), task.number, task.key.clone());
+        let key = task_key.to_string();
         let rollout = self.table.rollout_mut(slot);
         if rollout.is_some() {
             self.rollouts.unwritten.insert(number);
@@ -773,7 +780,8 @@ impl Tasks {
         };
         done.map_err(|why| (ErrorKind::Taken, why))?;
         let rollout = rollout_view(rollout);
-        self.confirm(cx, requester, Response::Rollout { key, rollout });
+        let answer = Response::Rollout { key, rollout };
+        self.confirm(cx, requester, &task_key, answer);
         Ok(())
     }
 
@@ -797,6 +805,7 @@ impl Tasks {
                 key,
                 ..Cancelled::default()
             },
+            away: Vec::new(),
         };
         self.begin_job(cx, hosts, Job::Cancelling(Box::new(cancelling)));
     }
@@ -813,42 +822,83 @@ impl Tasks {
         let Some(task) = self.table.task(cancelling.task).filter(is_it) else {
             return true;
         };
-        let key = task.key.clone();
         let until = task.deliveries.len().min(cancelling.place + max);
         let is_last = until == task.deliveries.len();
         let some = task.deliveries[cancelling.place.min(until)..until].to_vec();
         cancelling.place = until;
         for slot in some {
-            let Some(state) = self.table.delivery(slot).map(|delivery| delivery.state) else {
+            let Some(delivery) = self.table.delivery(slot) else {
                 continue;
             };
-            let Some(host) = self.table.names_of(slot).map(|names| names.0.clone()) else {
+            let (state, is_away) = (delivery.state, delivery.is_away());
+            let Some((host, _)) = self.table.names_of(slot) else {
                 continue;
             };
-            match state {
-                TaskState::Held | TaskState::Queued | TaskState::Sent => {
-                    self.turn_delivery(cx, slot, TaskState::Cancelled, Cause::Ourselves);
-                    cancelling.result.cancelled += 1;
-                    if state == TaskState::Sent {
-                        // The host may have begun without a report.
-                        hosts.cancel(cx, &host, &key);
-                    }
-                }
-                TaskState::Answered | TaskState::Working => match hosts.cancel(cx, &host, &key) {
-                    true => cancelling.result.asked += 1,
-                    false => cancelling.result.cannot.push(host),
-                },
-                _ => {}
+            let is_begun = !state.has_ended() && state != TaskState::Held;
+            let may_be_elsewhere = !hosts.is_online(host) && (is_away || cx.has_other_nodes());
+            if is_begun && may_be_elsewhere && cx.is_store_up() {
+                cancelling.away.push(host.clone());
+            } else {
+                self.cancel_host(cx, hosts, slot, &mut cancelling.result);
             }
         }
         is_last
     }
 
-    /// Answers the requester of a cancelled task.
+    /// Cancels the task of a delivery whose host no other node holds.
+    pub(super) fn cancel_host(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        slot: u32,
+        result: &mut Cancelled,
+    ) {
+        let state = self.table.delivery(slot).map(|delivery| delivery.state);
+        let names = self.table.names_of(slot);
+        let Some((state, (host, key))) = state.zip(names) else {
+            return;
+        };
+        let (host, key) = (host.clone(), key.clone());
+        match state {
+            TaskState::Held | TaskState::Queued | TaskState::Sent => {
+                self.turn_delivery(cx, slot, TaskState::Cancelled, Cause::Ourselves);
+                result.cancelled += 1;
+                if state == TaskState::Sent {
+                    // The host may have begun without a report.
+                    hosts.cancel(cx, &host, &key);
+                }
+            }
+            TaskState::Answered | TaskState::Working => match hosts.cancel(cx, &host, &key) {
+                true => result.asked += 1,
+                false => result.cannot.push(host),
+            },
+            _ => {}
+        }
+    }
+
+    /// Answers the requester of a task that is cancelled here, or asks the nodes of its other hosts.
     pub(super) fn answer_cancel(&mut self, cx: &mut Ctx<'_>, cancelling: Cancelling) {
-        if let Some(requester) = cancelling.requester {
-            let answer = Response::Cancelled(Box::new(cancelling.result));
-            self.confirm(cx, requester, answer);
+        let Cancelling {
+            requester,
+            task,
+            number,
+            result,
+            away,
+            ..
+        } = cancelling;
+        let is_it = |task: &&Task| task.number == number;
+        let key = self.table.task(task).filter(is_it);
+        let key = key.map(|task| task.key.clone());
+        match (key, requester) {
+            (Some(key), _) if !away.is_empty() => {
+                self.gather_cancels(cx, requester, (key, result), away);
+            }
+            (Some(key), Some(requester)) => {
+                let answer = Response::Cancelled(Box::new(result));
+                self.confirm(cx, requester, &key, answer);
+            }
+            (None, Some(requester)) => cx.respond(requester, no_task().into()),
+            (_, None) => {}
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct Ring {
     pub hosts: Vec<HostId>,
     /// Number of times that the entry was forwarded.
     pub hops: u8,
+    /// A letter about the task, as JSON.
+    pub letter: Option<String>,
 }
 
 /// An entry of this node's inbox.
@@ -28,6 +30,10 @@ pub struct Bell {
     pub hosts: Vec<HostId>,
     /// Number of times that the entry was forwarded.
     pub hops: u8,
+    /// A letter about the task, as JSON.
+    pub letter: Option<String>,
+    /// The entry may have waited for longer than [`LETTER_AGE_S_MAX`](crate::limits::LETTER_AGE_S_MAX).
+    pub is_late: bool,
 }
 
 /// Some hosts of a stored task.

@@ -32,19 +32,27 @@ pub(super) fn ring_commands(
     hosts: &[HostId],
     hops: u8,
 ) -> impl Iterator<Item = Cmd> {
+    let chunks = hosts.chunks(BELL_HOSTS_MAX);
+    chunks.map(move |hosts| add(node, key, hosts, hops))
+}
+
+fn add(node: &str, key: &TaskKey, hosts: &[HostId], hops: u8) -> Cmd {
+    let names: Vec<&str> = hosts.iter().map(HostId::as_str).collect();
     let inbox = schema::node_inbox(node);
-    hosts.chunks(BELL_HOSTS_MAX).map(move |hosts| {
-        let names: Vec<&str> = hosts.iter().map(HostId::as_str).collect();
-        let mut add = cmd!("XADD", &inbox, "MAXLEN", "~", INBOX_ENTRIES_MAX, "*");
-        add.arg(schema::inbox::TASK).arg(key.as_str());
-        add.arg(schema::inbox::HOSTS).arg(names.join(" "));
-        add.arg(schema::inbox::HOPS).arg(hops);
-        add
-    })
+    let mut add = cmd!("XADD", inbox, "MAXLEN", "~", INBOX_ENTRIES_MAX, "*");
+    add.arg(schema::inbox::TASK).arg(key.as_str());
+    add.arg(schema::inbox::HOSTS).arg(names.join(" "));
+    add.arg(schema::inbox::HOPS).arg(hops);
+    add
 }
 
 /// An entry for the inbox of another node.
 pub(super) fn ring(op: &Ring, step: &mut Step) {
+    if let Some(letter) = &op.letter {
+        let mut add = add(&op.node, &op.key, &op.hosts, op.hops);
+        add.arg(schema::inbox::LETTER).arg(letter);
+        return step.one(0, add);
+    }
     for command in ring_commands(&op.node, &op.key, &op.hosts, op.hops) {
         step.one(0, command);
     }
@@ -99,6 +107,8 @@ fn bell(id: String, fields: Value) -> Bell {
         hosts: hosts.collect(),
         key,
         hops: hops.unwrap_or(u8::MAX),
+        letter: field(schema::inbox::LETTER).map(str::to_owned),
+        is_late: false,
     }
 }
 

@@ -290,7 +290,10 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                     floor
                 }
                 Question::Holders { .. } | Question::Others { .. } => floor,
-                Question::Keepers { .. } => floor,
+                // Confirms what was written before it about these tasks.
+                Question::Keepers { keys } => {
+                    behind_all(&last, keys.iter().map(TaskKey::as_str), floor)
+                }
                 Question::FleetHistory { .. }
                 | Question::Nodes
                 | Question::Outside { .. }
@@ -442,6 +445,22 @@ mod tests {
             waves(&ops),
             [vec![0], vec![1], vec![2, 6], vec![3], vec![4, 5]]
         );
+    }
+
+    #[test]
+    fn a_question_for_a_keeper_follows_the_writes() {
+        let key = || TaskKey::parse("AC1", "AC").unwrap();
+        let states = Op::TaskStates(Box::new(TaskStates {
+            key: key(),
+            states: vec![(HostId::checked("a").unwrap(), TaskState::Cancelled)],
+            over: false,
+            last: false,
+        }));
+        let read = Op::Read(Box::new(Read {
+            ticket: 1,
+            question: Question::Keepers { keys: vec![key()] },
+        }));
+        assert_eq!(waves(&[answer("b"), states, read]), [vec![0, 1], vec![2]]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::Clock;
 use super::link::Link;
 use crate::limits::{
     BELLS_IN_WORK_MAX, INBOX_BUSY_MS, INBOX_BUSY_S, INBOX_IDLE_MS, INBOX_REPLICATED_IDLE_MS,
+    LETTER_AGE_S_MAX,
 };
 use crate::store::StoreError;
 use crate::store::op::{Op, Outcome};
@@ -20,6 +21,8 @@ pub(super) struct Inbox {
     busy_until: Instant,
     /// The last entry that the core has.
     after: Option<String>,
+    /// Time of the last reading that left nothing: entries that come now are younger.
+    emptied: Option<Instant>,
     /// Number of entries that the core has and that are not deleted.
     in_work: usize,
 }
@@ -65,7 +68,14 @@ impl Inbox {
             return Ok(false);
         }
         let after = self.after.as_deref();
-        let bells = link.call(clock, |backend| backend.read_inbox(after, room))?;
+        let mut bells = link.call(clock, |backend| backend.read_inbox(after, room))?;
+        let age = Span::from_secs(LETTER_AGE_S_MAX);
+        if self.emptied.is_none_or(|at| now.since(at) > age) {
+            bells.iter_mut().for_each(|bell| bell.is_late = true);
+        }
+        if bells.len() < room {
+            self.emptied = Some(now);
+        }
         let idle = match link.is_replicated() {
             true => INBOX_REPLICATED_IDLE_MS,
             false => INBOX_IDLE_MS,
