@@ -589,18 +589,20 @@ pub const INBOX_REPLICATED_IDLE_MS: u64 = 1_000;
 pub const INBOX_BUSY_MS: u64 = 50;
 /// Time for which an inbox counts as busy, in seconds.
 pub const INBOX_BUSY_S: u64 = 3;
+/// Seconds for which the store has a console command with hosts at several nodes.
+pub const COMMAND_KEEP_S: u64 = 3_600;
 /// Letters between nodes that wait for an answer at most. A further one is refused with 503, or is not
 /// read.
 pub const LETTERS_MAX: usize = 256;
 /// Seconds for which a node waits for the keeper of a task that is paused, resumed or cancelled; then
 /// its requester is told to ask again.
-pub const CONTROL_WAIT_S: u64 = 6;
+pub const CONTROL_WAIT_S: u64 = 8;
 /// Seconds for which the keeper of a cancelled task waits for the nodes of its hosts; then those hosts
 /// count as not asked.
 pub const CANCEL_WAIT_S: u64 = 3;
 /// Seconds after which a letter that changes a task is dropped: the keeper stood still, and the
 /// requester is told to ask again.
-pub const LETTER_AGE_S_MAX: u64 = 5;
+pub const LETTER_AGE_S_MAX: u64 = 7;
 /// Hosts that an answer of another node names as not asked, at most.
 pub const CANNOT_SHOWN_MAX: usize = 10_000;
 /// Interval of the looks at open tasks in the store, in seconds, beside other nodes.

@@ -149,6 +149,7 @@ fn refuse(op: &Op, reason: &str) -> Option<Outcome> {
         Op::Ring(op) => format!("an entry for the inbox of node {}", op.node),
         Op::Polls(_) => "leases of devices and targets".to_owned(),
         Op::Rung(_) => "the inbox".to_owned(),
+        Op::Command(op) => format!("the console command {}", op.cid),
         _ => return op.refused(reason),
     };
     log::warn!(

@@ -4,7 +4,7 @@
 //! There are four kinds of operation:
 //!
 //! - **State** (`Online`, `Offline`, `Inventory`, `Labels`, `Forget`, `Seen`, `Audit`, `Notice`, `Outside`,
-//!   `History`, `TaskStates`, `Restore`, `Ring`, `Rung`): the latest wins. While the store is unavailable state is dropped; the
+//!   `History`, `TaskStates`, `Restore`, `Ring`, `Command`, `Rung`): the latest wins. While the store is unavailable state is dropped; the
 //!   core rewrites it from memory.
 //! - **Transactions** (`Dispatch`): stored completely or not at all. One that is in progress when the
 //!   store becomes unavailable is settled after the reconnection.
@@ -114,6 +114,8 @@ pub enum Op {
     History(Box<HistoryRow>),
     /// An entry for the inbox of another node.
     Ring(Box<Ring>),
+    /// A console command with hosts at several nodes.
+    Command(Box<CommandRecord>),
     /// Entries of this node's inbox that are done with, by id: they are deleted.
     Rung(Vec<String>),
 }
@@ -135,6 +137,7 @@ impl Op {
                 | Self::Forget(_)
                 | Self::History(_)
                 | Self::Ring(_)
+                | Self::Command(_)
                 | Self::Rung(_)
         )
     }

@@ -44,6 +44,7 @@
 //! | [`node_heir`] | string | name of the node that takes over from this one | when that is done, or `LEASE_S` later |
 //! | [`node_info`] | hash | fields in [`node`](mod@node) | `keep` after the node was taken over |
 //! | [`node_inbox`] | stream | work for a node | trimmed at about 10,000 entries |
+//! | [`command`](fn@command) | hash | a console command with hosts at several nodes | after an hour |
 //! | [`node_probe`], [`node_probe_at`] | string | test value: the store takes writes | after a second |
 //! | [`node_hosts`] | set | hosts that a node holds | a host leaves as the last step of going offline |
 //!
@@ -137,6 +138,8 @@ keys! {
     task_rollout(key: &TaskKey) = "anthill:task:{key}:rollout";
     /// Results of commands on a host. `code` is the task's key, or the id of a console command.
     task_result(code: &str, host: &HostId) = "anthill:task:{code}:result:{host}";
+    /// A console command with hosts at several nodes; its fields are in [`command`](mod@command).
+    command(cid: &str) = "anthill:command:{cid}";
     /// The lease of a node.
     node_lease(node: &str) = "anthill:node:{node}";
     /// The node that takes over from a node that is gone.
@@ -270,6 +273,18 @@ pub mod inbox {
     pub const HOPS: &str = "hops";
     /// A letter about the task, as JSON.
     pub const LETTER: &str = "letter";
+    /// Id of the console command, instead of a task.
+    pub const COMMAND: &str = "command";
+}
+
+/// Fields of the hash [`command`](fn@command).
+pub mod command {
+    /// Its text.
+    pub const TEXT: &str = "text";
+    /// Time of the command.
+    pub const CREATED: &str = "created";
+    /// Prefix of the fields of its hosts.
+    pub const HOST: &str = "host:";
 }
 
 /// Fields of the hash [`ak`](fn@ak).

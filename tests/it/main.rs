@@ -31,6 +31,7 @@ mod keys;
 mod labels;
 mod many_hosts;
 mod names;
+mod node_console;
 mod node_controls;
 mod node_polls;
 mod node_reads;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::nodes::Nodes;
 use super::support::words::{phase, rcc};
-use super::support::{Host, Server, until_so};
+use super::support::{BEAT_ASKING, Host, Server, until_so};
 
 /// Nodes whose hosts may be silent for `timeout` seconds, and whose tasks are sent once.
 fn nodes(count: usize, timeout: u64) -> (Nodes, Vec<Server>) {
@@ -167,16 +167,20 @@ fn the_next_keeper_makes_the_change_after_a_kill() {
     thread::scope(|scope| {
         let asked = scope.spawn(|| change(left, "pause"));
         until_so("the other node keeps it", || {
-            host.ask(super::support::BEAT_ASKING);
+            host.ask(BEAT_ASKING);
             let claim: String = nodes.redis.say(&["GET", "anthill:task:AC1"]);
             claim.contains(r#""node":"n2""#)
+        });
+        until_so("the requester has its answer", || {
+            host.ask(BEAT_ASKING);
+            asked.is_finished()
         });
         let (status, answer) = asked.join().unwrap();
         assert_eq!(status, 503, "{answer}");
     });
     until_so("it makes the change", || {
         let (status, answer) = change(left, "cancel");
-        host.ask(super::support::BEAT_ASKING);
+        host.ask(BEAT_ASKING);
         status == 200 && answer["cancelled"] != 0
     });
     until_rollout(&servers, "cancelled");

@@ -24,6 +24,7 @@ impl Step<'_> {
         let needs_all = match inner {
             Request::Dispatch(task) => task.rollout.target.is_some(),
             Request::Plan { options, .. } => options.target.is_some(),
+            Request::Command { target, .. } => target.is_some(),
             Request::Survey(_) => true,
             Request::Hosts {
                 target: Some(_),

@@ -17,6 +17,10 @@ pub struct Command {
     pub created: UnixMs,
     /// The hosts, by name.
     pub hosts: Vec<CommandHost>,
+    /// The store has it for all nodes.
+    pub is_shared: bool,
+    /// Another node was asked to send it: these are some of its hosts.
+    pub is_part: bool,
 }
 
 /// A host of a command.
@@ -38,7 +42,8 @@ pub struct CommandHost {
 #[derive(Debug, Default)]
 pub struct Commands {
     commands: BTreeMap<u64, Command>,
-    ids: HashMap<String, u64>,
+    /// The numbers of each id: one, or one for each part.
+    ids: HashMap<String, Vec<u64>>,
     hosts: usize,
     next: u64,
     /// Pending retransmissions, by time.
@@ -52,10 +57,20 @@ impl Commands {
         self.ids.contains_key(cid)
     }
 
-    /// The command of this id.
+    /// The command of this id, if this node has all its hosts.
     #[must_use]
     pub fn of(&self, cid: &str) -> Option<&Command> {
-        self.commands.get(self.ids.get(cid)?)
+        let command = self.commands.get(self.ids.get(cid)?.first()?);
+        command.filter(|command| !command.is_part)
+    }
+
+    /// The command of this id that was sent to this host.
+    fn number_of(&self, cid: &str, host: &HostId) -> Option<u64> {
+        let mut numbers = self.ids.get(cid)?.iter().copied();
+        numbers.find(|number| {
+            let command = self.commands.get(number);
+            command.is_some_and(|command| command.place(host).is_some())
+        })
     }
 
     /// The command of this number.
@@ -74,13 +89,19 @@ impl Commands {
             || self.hosts + command.hosts.len() > COMMAND_HOSTS_MAX
         {
             let (_, oldest) = self.commands.pop_first()?;
-            self.ids.remove(&oldest.cid);
+            if let Some(numbers) = self.ids.get_mut(&oldest.cid) {
+                numbers.retain(|number| self.commands.contains_key(number));
+                if numbers.is_empty() {
+                    self.ids.remove(&oldest.cid);
+                }
+            }
             self.hosts -= oldest.hosts.len();
         }
         let number = self.next;
         self.next += 1;
         self.hosts += command.hosts.len();
-        self.ids.insert(command.cid.clone(), number);
+        let numbers = self.ids.entry(command.cid.clone()).or_default();
+        numbers.push(number);
         self.commands.insert(number, command);
         Some(number)
     }
@@ -94,17 +115,16 @@ impl Commands {
     /// are accepted. One is expected; a host may repeat it.
     #[must_use]
     pub fn takes_result(&self, cid: &str, host: &HostId) -> bool {
-        let host = self.of(cid).and_then(|command| {
-            let place = command.place(host)?;
-            command.hosts.get(place)
-        });
+        let number = self.number_of(cid, host);
+        let command = number.and_then(|number| self.commands.get(&number));
+        let host = command.and_then(|command| command.hosts.get(command.place(host)?));
         host.is_some_and(|host| host.results < COMMAND_RESULTS_MAX)
     }
 
     /// Records the answer of a host to the command with this id, or to the newest unanswered one
-    /// with this text. Returns whether there is such a command.
-    pub fn answered(&mut self, text: &str, host: &HostId) -> bool {
-        let number = self.ids.get(text).copied();
+    /// with this text. Returns that command.
+    pub fn answered(&mut self, text: &str, host: &HostId) -> Option<&Command> {
+        let number = self.number_of(text, host);
         let number = number.or_else(|| {
             let open = |command: &Command| {
                 let place = command.place(host);
@@ -114,17 +134,19 @@ impl Commands {
             let found = newest_first.filter(|(_, command)| command.text == text && open(command));
             found.map(|(number, _)| *number).next()
         });
-        let host = number.and_then(|number| self.find_mut(number, host));
-        host.map(|host| host.answered = true).is_some()
+        let number = number?;
+        self.find_mut(number, host)?.answered = true;
+        self.commands.get(&number)
     }
 
     /// Records a result of the command with this id, which also counts as an answer.
-    pub fn has_result(&mut self, cid: &str, host: &HostId) {
-        let number = self.ids.get(cid).copied();
-        if let Some(host) = number.and_then(|number| self.find_mut(number, host)) {
-            host.answered = true;
-            host.results = host.results.saturating_add(1);
-        }
+    /// Returns that command.
+    pub fn has_result(&mut self, cid: &str, host: &HostId) -> Option<&Command> {
+        let number = self.number_of(cid, host)?;
+        let found = self.find_mut(number, host)?;
+        found.answered = true;
+        found.results = found.results.saturating_add(1);
+        self.commands.get(&number)
     }
 
     fn find_mut(&mut self, number: u64, host: &HostId) -> Option<&mut CommandHost> {
@@ -179,6 +201,8 @@ mod tests {
             text: text.to_owned(),
             created: UnixMs(1),
             hosts: vec![host("a", true), host("b", false)],
+            is_shared: false,
+            is_part: false,
         }
     }
 
@@ -188,13 +212,14 @@ mod tests {
         commands.insert(command("1", "uptime"));
         commands.insert(command("2", "uptime"));
         let host = HostId::checked("a").unwrap();
-        assert!(commands.answered("uptime", &host));
+        assert!(commands.answered("uptime", &host).is_some());
         assert!(commands.of("2").unwrap().hosts[0].answered);
         assert!(!commands.of("1").unwrap().hosts[0].answered);
-        assert!(commands.answered("1", &host));
-        assert!(!commands.answered("uptime", &host));
+        assert!(commands.answered("1", &host).is_some());
+        assert!(commands.answered("uptime", &host).is_none());
         let offline = HostId::checked("b").unwrap();
-        assert!(!commands.answered("1", &offline) && !commands.takes_result("1", &offline));
+        assert!(commands.answered("1", &offline).is_none());
+        assert!(!commands.takes_result("1", &offline));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::handlers::tasks::console::{Commanding, NewCommand, Showing};
 use crate::handlers::tasks::dispatch::{CheckedTask, Entering, Refusal, not_now, wrong};
 use crate::handlers::tasks::keepers::Following;
 use crate::handlers::tasks::lifetime::Expiring;
-use crate::handlers::tasks::locate::needs_locating;
+use crate::handlers::tasks::locate::{Located, needs_locating};
 use crate::handlers::tasks::peers::{Merging, Rounding};
 use crate::handlers::tasks::resolve::{Listing, Resolution, answer_listing};
 use crate::handlers::tasks::restore::Restoring;
@@ -256,10 +256,7 @@ impl Naming {
         };
         if let Names::Target(resolution) = &mut self.names {
             let (named, scope) = (&mut self.named, &mut self.scope);
-            let hosts = match self.purpose {
-                Purpose::Task(_) | Purpose::Plan(_) => hosts.everywhere(),
-                Purpose::Command(_) => hosts,
-            };
+            let hosts = hosts.everywhere();
             let is_plan = matches!(self.purpose, Purpose::Plan(_));
             let mut inside = Ok(());
             let is_over = resolution.step(hosts, max, |_, facts| {
@@ -494,7 +491,10 @@ impl Tasks {
         let everyone = matches!(names, Names::Online(_));
         let purpose = match purpose {
             Purpose::Task(task) if needs_locating(cx, &named, everyone) => {
-                return self.locate(cx, requester, task, named, everyone);
+                return self.locate(cx, requester, Located::Task(task), named, everyone);
+            }
+            Purpose::Command(command) if needs_locating(cx, &named, everyone) => {
+                return self.locate(cx, requester, Located::Command(command), named, everyone);
             }
             purpose => purpose,
         };

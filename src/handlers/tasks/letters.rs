@@ -27,7 +27,7 @@ use crate::ids::{HostId, TaskKey};
 use crate::limits::{
     BELL_HOPS_MAX, BELL_HOSTS_MAX, CANCEL_WAIT_S, CANNOT_SHOWN_MAX, CONTROL_WAIT_S, LETTERS_MAX,
 };
-use crate::store::op::{Found, Ring, TaskState, TaskStates};
+use crate::store::op::{About, Found, Ring, TaskState, TaskStates};
 use crate::time::{Instant, Span};
 
 /// Requesters at other nodes have numbers from here on, below the tickets of looks.
@@ -230,7 +230,7 @@ impl Tasks {
         };
         self.peers.post(Ring {
             node: node.to_owned(),
-            key: key.clone(),
+            about: About::Task(key.clone()),
             hosts: hosts.to_vec(),
             hops,
             letter: Some(letter),

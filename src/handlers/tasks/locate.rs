@@ -1,17 +1,20 @@
-//! Hosts of a dispatch that are not connected to this node: which node holds each of them.
+//! Hosts of a dispatch, or of a console command, that are not connected to this node: which node holds
+//! each of them.
 //!
 //! ```text
 //!   Naming ─▶ named hosts that are offline here ─▶ Holders, a page at a time ─┐
-//!          └▶ all that are online ─▶ Others, a page at a time ────────────────┴▶ store_task
+//!          └▶ all that are online ─▶ Others, a page at a time ────────────────┴▶ store_task, Commanding
 //! ```
 //!
 //! A host that another node holds begins as `sent`, and its node is rung when the task is stored.
 
 use crate::handlers::context::Ctx;
+use crate::handlers::directory::Directory;
 use crate::handlers::request::Response;
 use crate::handlers::tasks::Tasks;
-use crate::handlers::tasks::dispatch::{CheckedTask, Refusal, not_now, wrong};
-use crate::handlers::tasks::jobs::Named;
+use crate::handlers::tasks::console::{Commanding, NewCommand};
+use crate::handlers::tasks::dispatch::{CheckedTask, Refusal, WAIT, not_now, wrong};
+use crate::handlers::tasks::jobs::{Job, Named};
 use crate::limits::{BELL_HOSTS_MAX, DELIVERIES_MAX, DISPATCHES_WAITING_MAX, INBOX_ENTRIES_MAX};
 use crate::store::op::{Found, OthersCursor, Question, TaskState};
 use crate::time::Instant;
@@ -20,9 +23,19 @@ use crate::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Locating {
     requester: u64,
-    task: CheckedTask,
+    purpose: Located,
     named: Named,
     rest: Rest,
+    deadline: Instant,
+}
+
+/// Purpose of the hosts.
+#[derive(Debug)]
+pub(super) enum Located {
+    /// A task.
+    Task(CheckedTask),
+    /// A console command.
+    Command(NewCommand),
 }
 
 /// Hosts still to be looked up.
@@ -42,7 +55,7 @@ pub(super) fn needs_locating(cx: &Ctx<'_>, named: &Named, everyone: bool) -> boo
 impl Locating {
     /// Deadline of its requester.
     pub(super) fn deadline(&self) -> Instant {
-        self.task.deadline()
+        self.deadline
     }
 
     /// The next question.
@@ -114,7 +127,7 @@ impl Tasks {
         &mut self,
         cx: &mut Ctx<'_>,
         requester: u64,
-        task: CheckedTask,
+        purpose: Located,
         named: Named,
         everyone: bool,
     ) {
@@ -130,16 +143,27 @@ impl Tasks {
                 Rest::Places(offline.map(|(place, _)| place).collect())
             }
         };
+        let deadline = match &purpose {
+            Located::Task(task) => task.deadline(),
+            Located::Command(_) => cx.at.now + WAIT,
+        };
         self.peers.begin_locating(Locating {
             requester,
-            task,
+            purpose,
             named,
             rest,
+            deadline,
         });
     }
 
     /// The store has answered a question about the hosts of a dispatch.
-    pub(super) fn located(&mut self, cx: &mut Ctx<'_>, number: u64, found: Found) {
+    pub(super) fn located(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        hosts: Directory<'_>,
+        number: u64,
+        found: Found,
+    ) {
         let Some(mut locating) = self.peers.locating.remove(&number) else {
             return;
         };
@@ -151,7 +175,14 @@ impl Tasks {
             }
             Ok(true) => {
                 locating.named.sort_rings();
-                self.store_task(cx, requester, locating.task, locating.named)
+                match locating.purpose {
+                    Located::Task(task) => self.store_task(cx, requester, task, locating.named),
+                    Located::Command(command) => {
+                        let commanding = Commanding::new(requester, command, locating.named);
+                        self.begin_job(cx, hosts, Job::Commanding(Box::new(commanding)));
+                        Ok(())
+                    }
+                }
             }
             Err(refusal) => Err(refusal),
         };

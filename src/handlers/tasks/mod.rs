@@ -177,6 +177,7 @@ impl Tasks {
             self.take_rollouts(max, ops);
         }
         self.take_states(now, max, ops);
+        self.peers.take_rings(max, ops);
         self.reads.take_ops(max, ops);
         self.peers.take_ops(max, ops);
     }

@@ -28,7 +28,9 @@ use crate::limits::{
     BELL_HOPS_MAX, BELL_HOSTS_MAX, HOSTS_PER_OP_MAX, LOOK_ROUND_S, LOOKS_IN_FLIGHT_MAX,
     LOOKS_WAITING_MAX,
 };
-use crate::store::op::{Bell, Found, HeldTask, Op, Question, Read, Ring, TaskPart, TaskState};
+use crate::store::op::{
+    About, Bell, CommandRecord, Found, HeldTask, Op, Question, Read, Ring, TaskPart, TaskState,
+};
 use crate::time::{Instant, Span};
 
 /// First ticket of questions of this room. Tickets of requesters are lower.
@@ -67,6 +69,14 @@ pub(super) struct CancelBell {
     pub(super) ticket: u64,
 }
 
+/// An entry of the inbox with a console command, in work.
+#[derive(Clone, Debug)]
+pub(super) struct CommandBell {
+    pub(super) entry: Entry,
+    pub(super) cid: String,
+    pub(super) hosts: Vec<HostId>,
+}
+
 /// A question to the store.
 #[derive(Debug)]
 enum Look {
@@ -89,6 +99,10 @@ enum Look {
     Keeper(u64, TaskKey),
     /// The nodes that hold these hosts of a cancelled task; its ticket.
     Cancel(u64, Vec<HostId>),
+    /// The text of a console command, for hosts of this node.
+    Command(CommandBell),
+    /// The nodes that hold hosts of a console command that are not at this node.
+    Moved(CommandBell),
 }
 
 /// Host with a new claim, while its open tasks are read.
@@ -111,6 +125,8 @@ pub(crate) struct Peers {
     in_flight: BTreeMap<u64, Look>,
     next: u64,
     rings: VecDeque<Ring>,
+    /// Console commands with hosts at several nodes, and states of their hosts.
+    records: VecDeque<CommandRecord>,
     /// Entries of the inbox that are to be deleted.
     rung: Vec<String>,
     /// Hosts whose states have changed here, by task that another node keeps.
@@ -137,6 +153,7 @@ impl Peers {
     /// Returns whether operations are ready.
     pub(crate) fn has_ops(&self) -> bool {
         !self.rings.is_empty()
+            || !self.records.is_empty()
             || !self.rung.is_empty()
             || (self.in_flight.len() < LOOKS_IN_FLIGHT_MAX
                 && (!self.line.is_empty() || !self.claimed.is_empty()))
@@ -169,6 +186,7 @@ impl Peers {
         self.line.clear();
         self.in_flight.clear();
         self.rings.clear();
+        self.records.clear();
         self.rung.clear();
         self.forget_claims();
         (self.round, self.soon) = (None, None);
@@ -187,7 +205,20 @@ impl Peers {
         self.soon = Some(now + SOON);
     }
 
-    /// Moves operations into a batch. Bells follow the writes that they announce.
+    /// Moves console commands, and bells behind all that they are about, into a batch.
+    pub(super) fn take_rings(&mut self, max: usize, ops: &mut Vec<Op>) {
+        let count = self.records.len().min(max.saturating_sub(ops.len()));
+        let records = self.records.drain(..count);
+        ops.extend(records.map(|record| Op::Command(Box::new(record))));
+        if !self.records.is_empty() {
+            return;
+        }
+        let count = self.rings.len().min(max.saturating_sub(ops.len()));
+        let rings = self.rings.drain(..count);
+        ops.extend(rings.map(|ring| Op::Ring(Box::new(ring))));
+    }
+
+    /// Moves questions, and entries of the inbox that are done with, into a batch.
     pub(crate) fn take_ops(&mut self, max: usize, ops: &mut Vec<Op>) {
         while ops.len() < max && self.in_flight.len() < LOOKS_IN_FLIGHT_MAX {
             let Some(look) = self.next_look() else {
@@ -201,13 +232,12 @@ impl Peers {
             ops.push(Op::Read(Box::new(Read { ticket, question })));
             self.in_flight.insert(ticket, look);
         }
-        let count = self.rings.len().min(max.saturating_sub(ops.len()));
-        ops.extend(
-            self.rings
-                .drain(..count)
-                .map(|ring| Op::Ring(Box::new(ring))),
-        );
-        if !self.rung.is_empty() && ops.len() < max {
+        // An entry goes when what follows from it is written.
+        if !self.rung.is_empty()
+            && self.rings.is_empty()
+            && self.records.is_empty()
+            && ops.len() < max
+        {
             ops.push(Op::Rung(std::mem::take(&mut self.rung)));
         }
     }
@@ -245,7 +275,13 @@ impl Peers {
             Look::Keeper(_, key) => Question::Keepers {
                 keys: vec![key.clone()],
             },
-            Look::Wave(_, hosts) | Look::Cancel(_, hosts) => Question::Holders {
+            Look::Command(bell) => Question::TakeCommand {
+                cid: bell.cid.clone(),
+                entry: bell.entry.id.clone(),
+            },
+            Look::Wave(_, hosts)
+            | Look::Cancel(_, hosts)
+            | Look::Moved(CommandBell { hosts, .. }) => Question::Holders {
                 hosts: hosts.clone(),
             },
         })
@@ -326,6 +362,47 @@ impl Peers {
         });
     }
 
+    /// Has a console command, or states of its hosts, written for all nodes. A command is written
+    /// before its nodes are rung.
+    pub(super) fn record(&mut self, mut record: CommandRecord) {
+        let last = self.records.back_mut();
+        if let Some(last) = last.filter(|last| {
+            let count = last.hosts.len() + record.hosts.len();
+            record.text.is_none() && last.cid == record.cid && count <= BELL_HOSTS_MAX
+        }) {
+            return last.hosts.append(&mut record.hosts);
+        }
+        while record.hosts.len() > BELL_HOSTS_MAX {
+            let rest = record.hosts.split_off(record.hosts.len() - BELL_HOSTS_MAX);
+            self.records.push_back(CommandRecord {
+                cid: record.cid.clone(),
+                text: None,
+                hosts: rest,
+            });
+        }
+        if self.records.len() < LOOKS_WAITING_MAX {
+            self.records.push_back(record);
+        }
+    }
+
+    /// Rings a node for some hosts of a console command.
+    pub(super) fn ring_command(&mut self, node: &str, cid: &str, hosts: &[HostId], hops: u8) {
+        for hosts in hosts.chunks(BELL_HOSTS_MAX) {
+            self.post(Ring {
+                node: node.to_owned(),
+                about: About::Command(cid.to_owned()),
+                hosts: hosts.to_vec(),
+                hops,
+                letter: None,
+            });
+        }
+    }
+
+    /// Has the nodes looked up that hold hosts of a console command.
+    pub(super) fn look_at_moved(&mut self, bell: CommandBell) {
+        self.ask(Look::Moved(bell));
+    }
+
     /// An entry of the inbox is done with.
     pub(super) fn done_with(&mut self, entry: Entry) {
         self.rung.push(entry.id);
@@ -362,6 +439,7 @@ impl Peers {
             | Look::Wave(..)
             | Look::Keeper(..)
             | Look::Cancel(..) => {}
+            Look::Command(bell) | Look::Moved(bell) => self.done_with(bell.entry),
         }
     }
 
@@ -397,7 +475,7 @@ impl Peers {
             // One that is dropped the next round finds.
             self.post(Ring {
                 node: node.to_owned(),
-                key: key.clone(),
+                about: About::Task(key.clone()),
                 hosts: hosts.to_vec(),
                 hops,
                 letter: None,
@@ -586,13 +664,25 @@ impl Tasks {
         for bell in bells {
             let Bell {
                 id,
-                key,
+                about,
                 hosts,
                 hops,
                 letter,
                 is_late,
             } = bell;
             let entry = Entry { id, hops };
+            let key = match about {
+                Some(About::Command(cid)) => {
+                    let bell = CommandBell { entry, cid, hosts };
+                    match is_late {
+                        true => self.drop_command(bell),
+                        false => self.peers.ask(Look::Command(bell)),
+                    }
+                    continue;
+                }
+                Some(About::Task(key)) => Some(key),
+                None => None,
+            };
             if let (Some(text), Some(key)) = (&letter, &key) {
                 let about = (entry, key.clone(), hosts);
                 self.take_letter(cx, directory, about, (text, is_late));
@@ -796,11 +886,13 @@ impl Tasks {
                 };
                 self.begin_job(cx, hosts, Job::Merging(Box::new(merging)));
             }
-            (Look::Locate(number), found) => self.located(cx, number, found),
+            (Look::Locate(number), found) => self.located(cx, hosts, number, found),
             (Look::Wave(number, asked), found) => {
                 self.wave_found(cx, hosts, (number, asked), found);
             }
             (Look::Keepers(keys), found) => self.keepers_found(hosts, keys, found),
+            (Look::Command(bell), found) => self.command_taken(cx, hosts, bell, found),
+            (Look::Moved(bell), found) => self.command_moved(hosts, bell, found),
             (Look::Keeper(ticket, key), found) => {
                 self.keeper_found(cx, hosts, (ticket, key), found);
             }

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
-use crate::store::op::{Found, FoundHost, HostRecord, Op, Question, Read, TaskState, Transition};
+use crate::store::op::{
+    CommandRecord, Found, FoundHost, HostRecord, Op, Question, Read, TaskState, Transition,
+};
 use crate::time::{Instant, UnixMs};
 
 use crate::handlers::request::{
@@ -70,7 +72,11 @@ pub(crate) enum Reading {
         cid: String,
         /// The requested hosts.
         hosts: Vec<HostId>,
+        /// The command as all nodes share it; none if it is in the table.
+        stored: Option<Box<CommandRecord>>,
     },
+    /// A console command that the store has for all nodes.
+    CommandRecord,
 }
 
 impl Reading {
@@ -293,6 +299,24 @@ impl Tasks {
         }
     }
 
+    /// Gives the answer about a console command when the store has it and its nodes are rung.
+    pub(super) fn confirm_command(
+        &mut self,
+        cx: &mut Ctx<'_>,
+        requester: u64,
+        cid: String,
+        answer: Response,
+    ) {
+        let hosts = Vec::new();
+        match self.can_read(cx) {
+            true => {
+                let reading = Reading::Confirmed(Box::new(answer));
+                self.read(cx, requester, reading, Question::Command { cid, hosts });
+            }
+            false => cx.respond(requester, not_now(UNSTORED).into()),
+        }
+    }
+
     /// Takes the requester of a question, if it was about the history.
     pub(crate) fn take_history(&mut self, ticket: u64) -> Option<(u64, HistoryReading)> {
         let pending = self.reads.pending.get(&ticket)?;
@@ -425,9 +449,20 @@ impl Tasks {
                     rollout: rollout.map(|rollout| *rollout),
                 }))
             }
-            (Reading::Command { cid, hosts: asked }, Found::Task(found)) => {
-                return self.show_command(cx, hosts, requester, (cid, asked), found);
+            (
+                Reading::Command {
+                    cid,
+                    hosts: asked,
+                    stored,
+                },
+                Found::Task(found),
+            ) => {
+                return self.show_command(cx, hosts, requester, (cid, asked, stored), found);
             }
+            (Reading::CommandRecord, Found::CommandRecord(record)) => {
+                return self.record_read(cx, requester, record);
+            }
+            (Reading::Confirmed(answer), Found::Task(_)) => *answer,
             (Reading::Confirmed(answer), Found::Nodes(_)) => *answer,
             (Reading::Confirmed(answer), Found::Keepers(keepers)) => {
                 let keeper = keepers.into_iter().next().flatten();
@@ -451,6 +486,7 @@ impl Tasks {
                 _,
                 Found::Task(_)
                 | Found::Whole(_)
+                | Found::CommandRecord(_)
                 | Found::Output(_)
                 | Found::Results(_)
                 | Found::Transitions(_)

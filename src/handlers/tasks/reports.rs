@@ -63,7 +63,11 @@ impl Tasks {
 
     /// Records the answer of a host to a console command: its id, or its text.
     pub(crate) fn command_answered(&mut self, text: &str, host: &HostId) {
-        self.commands.answered(text, host);
+        let command = self.commands.answered(text, host);
+        let shared = command.filter(|command| command.is_shared);
+        if let Some(cid) = shared.map(|command| command.cid.clone()) {
+            self.record_answer(cid, host);
+        }
     }
 
     /// Returns whether a result is accepted: it belongs to a task that names the host, or to a
@@ -113,7 +117,11 @@ impl Tasks {
                 delivery.unlisted = delivery.unlisted.saturating_add(u8::from(unlisted));
             }
         } else {
-            self.commands.has_result(code, host);
+            let command = self.commands.has_result(code, host);
+            let shared = command.filter(|command| command.is_shared);
+            if let Some(cid) = shared.map(|command| command.cid.clone()) {
+                self.record_answer(cid, host);
+            }
         }
         key.map_or(Lifetime::Foreign, |key| self.lifetime(&key))
     }

@@ -153,7 +153,7 @@ impl Model {
             }
             Op::Outside(op) => panic!("the core knows no {op:?}"),
             Op::Polls(op) => panic!("the core knows no {op:?}"),
-            Op::History(_) | Op::Ring(_) | Op::Rung(_) => None,
+            Op::History(_) | Op::Ring(_) | Op::Command(_) | Op::Rung(_) => None,
             Op::Rollout(op) => {
                 if let Some(task) = self.tasks.get_mut(op.key.as_str()) {
                     task.rollout = Some(op.text);
@@ -281,6 +281,8 @@ impl Model {
             | Question::Open { .. }
             | Question::Holders { .. }
             | Question::Keepers { .. }
+            | Question::CommandRecord { .. }
+            | Question::TakeCommand { .. }
             | Question::Others { .. } => Found::Nothing("one node".to_owned()),
             Question::FleetHistory { .. } => Found::FleetHistory(Box::default()),
             Question::Output {

@@ -211,7 +211,7 @@ fn settled(op: Op) -> Option<Outcome> {
             is_ours: true,
         },
         Op::Notice(_) | Op::Outside(_) | Op::Forget(_) | Op::History(_) => return None,
-        Op::Ring(_) | Op::Rung(_) | Op::Polls(_) => return None,
+        Op::Ring(_) | Op::Command(_) | Op::Rung(_) | Op::Polls(_) => return None,
     })
 }
 

@@ -265,7 +265,7 @@ fn write(space: &mut Space<'_>, context: &Context<'_>, op: &Op) -> Result<(), Fa
             events::append(space, context, &StreamEvent::notice(op))
         }
         // There is no other node.
-        Op::Ring(_) | Op::Rung(_) | Op::Polls(_) => Ok(()),
+        Op::Ring(_) | Op::Command(_) | Op::Rung(_) | Op::Polls(_) => Ok(()),
         Op::Online(_) | Op::Offline(_) | Op::Dispatch(_) | Op::Restore(_) | Op::Read(_) => Ok(()),
     }
 }

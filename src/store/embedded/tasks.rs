@@ -330,6 +330,7 @@ pub(super) fn read(
             let all = hosts.map(|host| super::presence::transitions_of(space, host));
             Ok(Found::Transitions(all.collect::<Result<_, _>>()?))
         }
+        Question::CommandRecord { .. } | Question::TakeCommand { .. } => unshared(),
         Question::Outside { .. } => unshared(),
         Question::Part { .. } | Question::Open { .. } | Question::Keepers { .. } => unshared(),
         Question::Holders { .. } | Question::Others { .. } => unshared(),

@@ -3,14 +3,25 @@
 
 use super::HeldTask;
 use crate::ids::{HostId, TaskKey};
+use crate::time::UnixMs;
 
-/// An entry for the inbox of a node: hosts of a task whose states in the store it is to look at.
+/// Subject of an entry of an inbox.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum About {
+    /// The task of this key.
+    Task(TaskKey),
+    /// The console command of this id.
+    Command(String),
+}
+
+/// An entry for the inbox of a node: hosts of a task whose states in the store it is to look at, or of
+/// a console command that it is to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
     /// The node.
     pub node: String,
-    /// The task.
-    pub key: TaskKey,
+    /// The subject.
+    pub about: About,
     /// Its hosts, at most [`BELL_HOSTS_MAX`](crate::limits::BELL_HOSTS_MAX).
     pub hosts: Vec<HostId>,
     /// Number of times that the entry was forwarded.
@@ -24,8 +35,8 @@ pub struct Ring {
 pub struct Bell {
     /// Id of the entry.
     pub id: String,
-    /// The task; `None` for an entry that is not of this kind.
-    pub key: Option<TaskKey>,
+    /// The subject; `None` for an entry that is not understood.
+    pub about: Option<About>,
     /// Its hosts.
     pub hosts: Vec<HostId>,
     /// Number of times that the entry was forwarded.
@@ -34,6 +45,30 @@ pub struct Bell {
     pub letter: Option<String>,
     /// The entry may have waited for longer than [`LETTER_AGE_S_MAX`](crate::limits::LETTER_AGE_S_MAX).
     pub is_late: bool,
+}
+
+/// A console command with hosts at several nodes, or what became of some of its hosts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CommandRecord {
+    /// Its id.
+    pub cid: String,
+    /// Its text and the time of the command; `None` if only states are written.
+    pub text: Option<(String, UnixMs)>,
+    /// Some of its hosts, each with its state.
+    pub hosts: Vec<(HostId, CommandState)>,
+}
+
+words! {
+    /// State of a host in a console command.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+    pub enum CommandState {
+        /// It was not online.
+        Offline = "offline",
+        /// It is sent to.
+        Sent = "sent",
+        /// It has answered, or its output is stored.
+        Answered = "answered",
+    }
 }
 
 /// Some hosts of a stored task.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FleetHistory, Holders, HostRecord, HostScan, NodeFacts, Origin, OthersCursor, OthersPage,
-    OutsideFound, ScanPlace, Stamp, TaskPart, Transition,
+    CommandRecord, FleetHistory, Holders, HostRecord, HostScan, NodeFacts, Origin, OthersCursor,
+    OthersPage, OutsideFound, ScanPlace, Stamp, TaskPart, Transition,
 };
 use crate::ids::{HostId, TaskKey};
 use crate::time::UnixMs;
@@ -145,6 +145,19 @@ pub enum Question {
         /// The hosts.
         hosts: Vec<HostId>,
     },
+    /// A console command with hosts at several nodes, and their states.
+    CommandRecord {
+        /// Its id.
+        cid: String,
+    },
+    /// The text of such a command, once this entry of this node's inbox is deleted. None if it was
+    /// deleted before.
+    TakeCommand {
+        /// Its id.
+        cid: String,
+        /// The entry.
+        entry: String,
+    },
     /// A stored task, of any node.
     Whole {
         /// Its key.
@@ -228,6 +241,8 @@ pub enum Question {
 pub enum Found {
     /// To `Question::Task` and `Question::Command`, in the order of the hosts.
     Task(Vec<FoundHost>),
+    /// To `Question::CommandRecord` and `Question::TakeCommand`: the command, if there is one.
+    CommandRecord(Option<Box<CommandRecord>>),
     /// To `Question::Whole`: the task, if there is one.
     Whole(Option<Box<HeldTask>>),
     /// To `Question::Output`: the bytes, if there are any.

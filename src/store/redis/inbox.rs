@@ -17,13 +17,16 @@ use super::step::{Replies, Step, list, text, texts};
 use super::tasks::{commands_of, read_book};
 use crate::ids::{HostId, TaskKey};
 use crate::limits::{
-    BELL_HOSTS_MAX, INBOX_ENTRIES_MAX, NODES_SEEN_MAX, OPEN_FIELDS_PER_STEP_MAX, OPEN_TASKS_MAX,
+    BELL_HOSTS_MAX, BELLS_IN_WORK_MAX, COMMAND_KEEP_S, INBOX_ENTRIES_MAX, NODES_SEEN_MAX,
+    OPEN_FIELDS_PER_STEP_MAX, OPEN_TASKS_MAX,
 };
 use crate::store::op::{
-    Bell, Found, Holders, Keeper, OthersCursor, OthersPage, Outcome, Ring, TaskPart, TaskState,
+    About, Bell, CommandRecord, CommandState, Found, Holders, Keeper, OthersCursor, OthersPage,
+    Outcome, Ring, TaskPart, TaskState,
 };
 use crate::store::records::Claim;
 use crate::store::{StoreError, schema};
+use crate::time::UnixMs;
 
 /// The commands that ring a node for some hosts of a task.
 pub(super) fn ring_commands(
@@ -33,14 +36,15 @@ pub(super) fn ring_commands(
     hops: u8,
 ) -> impl Iterator<Item = Cmd> {
     let chunks = hosts.chunks(BELL_HOSTS_MAX);
-    chunks.map(move |hosts| add(node, key, hosts, hops))
+    let about = (schema::inbox::TASK, key.as_str());
+    chunks.map(move |hosts| add(node, about, hosts, hops))
 }
 
-fn add(node: &str, key: &TaskKey, hosts: &[HostId], hops: u8) -> Cmd {
+fn add(node: &str, about: (&str, &str), hosts: &[HostId], hops: u8) -> Cmd {
     let names: Vec<&str> = hosts.iter().map(HostId::as_str).collect();
     let inbox = schema::node_inbox(node);
     let mut add = cmd!("XADD", inbox, "MAXLEN", "~", INBOX_ENTRIES_MAX, "*");
-    add.arg(schema::inbox::TASK).arg(key.as_str());
+    add.arg(about.0).arg(about.1);
     add.arg(schema::inbox::HOSTS).arg(names.join(" "));
     add.arg(schema::inbox::HOPS).arg(hops);
     add
@@ -48,13 +52,89 @@ fn add(node: &str, key: &TaskKey, hosts: &[HostId], hops: u8) -> Cmd {
 
 /// An entry for the inbox of another node.
 pub(super) fn ring(op: &Ring, step: &mut Step) {
+    let mut add = add(&op.node, about(&op.about), &op.hosts, op.hops);
     if let Some(letter) = &op.letter {
-        let mut add = add(&op.node, &op.key, &op.hosts, op.hops);
         add.arg(schema::inbox::LETTER).arg(letter);
-        return step.one(0, add);
     }
-    for command in ring_commands(&op.node, &op.key, &op.hosts, op.hops) {
-        step.one(0, command);
+    step.one(0, add);
+}
+
+/// A console command with hosts at several nodes, or states of its hosts.
+pub(super) fn command(op: &CommandRecord, step: &mut Step) {
+    let key = schema::command(&op.cid);
+    let mut set = cmd!("HSET", &key);
+    if let Some((text, created)) = &op.text {
+        set.arg(schema::command::TEXT).arg(text);
+        set.arg(schema::command::CREATED).arg(created.0);
+    }
+    for (host, state) in &op.hosts {
+        let field = format!("{}{host}", schema::command::HOST);
+        set.arg(field).arg(state.as_str());
+    }
+    step.one(0, set);
+    step.one(0, cmd!("PEXPIRE", &key, COMMAND_KEEP_S * 1_000));
+}
+
+/// A console command with hosts at several nodes.
+pub(super) struct Command<'a> {
+    pub(super) ticket: u64,
+    pub(super) cid: &'a str,
+    /// An entry of this node's inbox that is deleted before, with the inbox. Then only the text is read.
+    pub(super) entry: Option<(String, &'a str)>,
+}
+
+impl Job for Command<'_> {
+    fn encode(&mut self, step: &mut Step) {
+        use schema::command::{CREATED, TEXT};
+        let key = schema::command(self.cid);
+        match &self.entry {
+            Some((inbox, entry)) => {
+                step.one(0, cmd!("XDEL", inbox, entry));
+                step.one(0, cmd!("HMGET", &key, TEXT, CREATED));
+            }
+            None => step.one(0, cmd!("HGETALL", &key)),
+        }
+    }
+
+    fn on_replies(&mut self, mut replies: Replies) -> Result<StepResult, Fault> {
+        use schema::command::{CREATED, HOST, TEXT};
+        let key = schema::command(self.cid);
+        let is_taken = match self.entry {
+            Some(_) => replies.int()? == 0,
+            None => false,
+        };
+        let values = lenient(&key, replies.value().and_then(list))?.unwrap_or_default();
+        let values: Vec<Option<String>> = values.into_iter().map(text).collect::<Result<_, _>>()?;
+        let values: Vec<String> = values.into_iter().map(Option::unwrap_or_default).collect();
+        let (mut text, mut created, mut hosts) = (String::new(), String::new(), Vec::new());
+        match &*values {
+            [first, second] if self.entry.is_some() => {
+                (text, created) = (first.clone(), second.clone());
+            }
+            all => {
+                for pair in all.chunks_exact(2) {
+                    match (&*pair[0], pair[0].strip_prefix(HOST)) {
+                        (TEXT, _) => text.clone_from(&pair[1]),
+                        (CREATED, _) => created.clone_from(&pair[1]),
+                        (_, Some(host)) => {
+                            let state = CommandState::parse(&pair[1]);
+                            hosts.extend(HostId::checked(host).ok().zip(state));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        hosts.sort_by(|a, b| a.0.cmp(&b.0));
+        let record = (!is_taken && !text.is_empty()).then(|| {
+            let created = UnixMs(created.parse().unwrap_or_default());
+            Box::new(CommandRecord {
+                cid: self.cid.to_owned(),
+                text: Some((text, created)),
+                hosts,
+            })
+        });
+        found(self.ticket, Found::CommandRecord(record))
     }
 }
 
@@ -72,9 +152,18 @@ pub(super) fn read(
 ) -> Result<Vec<Bell>, StoreError> {
     let inbox = schema::node_inbox(&context.node);
     let start = after.map_or("-".to_owned(), |id| format!("({id}"));
-    let range = cmd!("XRANGE", &inbox, start, "+", "COUNT", max);
+    entries(link, &inbox, start, max)
+}
+
+fn entries(
+    link: &mut Link,
+    inbox: &str,
+    start: String,
+    max: usize,
+) -> Result<Vec<Bell>, StoreError> {
+    let range = cmd!("XRANGE", inbox, start, "+", "COUNT", max);
     let entries = query(link, [range], |replies| {
-        lenient(&inbox, replies.value().and_then(list))
+        lenient(inbox, replies.value().and_then(list))
     })?;
     let mut bells = Vec::new();
     for entry in entries.unwrap_or_default() {
@@ -90,6 +179,48 @@ pub(super) fn read(
     Ok(bells)
 }
 
+/// Moves a page of the inbox of `node`, which is gone, to that of this node. Returns whether there was
+/// one.
+///
+/// An entry about a task is added before it is deleted, so that a crash loses none. One with a console
+/// command is deleted first: the host may run each copy.
+pub(super) fn forward(link: &mut Link, context: &Context, node: &str) -> Result<bool, StoreError> {
+    let from = schema::node_inbox(node);
+    let bells = entries(link, &from, "-".to_owned(), BELLS_IN_WORK_MAX)?;
+    if bells.is_empty() {
+        return Ok(false);
+    }
+    let delete = |bell: &Bell| cmd!("XDEL", &from, &bell.id);
+    let is_command = |bell: &&Bell| matches!(bell.about, Some(About::Command(_)));
+    let (commands, others): (Vec<&Bell>, Vec<&Bell>) = bells.iter().partition(is_command);
+    let taken = query(link, commands.iter().map(|bell| delete(bell)), |replies| {
+        commands.iter().map(|_| Ok(replies.int()? == 1)).collect()
+    })?;
+    let taken: Vec<bool> = taken;
+    let commands = commands.iter().zip(taken).filter(|(_, taken)| *taken);
+    let forwarded = commands.map(|(bell, _)| bell).chain(&others);
+    let adds: Vec<Cmd> = forwarded
+        .filter_map(|bell| {
+            let about = about(bell.about.as_ref()?);
+            // A letter waits for no answer any more.
+            (!bell.hosts.is_empty()).then(|| add(&context.node, about, &bell.hosts, bell.hops))
+        })
+        .collect();
+    let count = adds.len();
+    query(link, adds, |replies| {
+        (0..count).try_for_each(|_| replies.value().map(drop))
+    })?;
+    query(link, others.iter().map(|bell| delete(bell)), |_| Ok(()))?;
+    Ok(true)
+}
+
+fn about(about: &About) -> (&'static str, &str) {
+    match about {
+        About::Task(key) => (schema::inbox::TASK, key.as_str()),
+        About::Command(cid) => (schema::inbox::COMMAND, cid.as_str()),
+    }
+}
+
 /// The entry `id` with these fields.
 fn bell(id: String, fields: Value) -> Bell {
     let fields = texts(fields).unwrap_or_default();
@@ -97,7 +228,9 @@ fn bell(id: String, fields: Value) -> Bell {
         let mut pairs = fields.chunks_exact(2);
         pairs.find(|pair| pair[0] == name).map(|pair| &*pair[1])
     };
-    let key = field(schema::inbox::TASK).and_then(|key| TaskKey::parse(key, ""));
+    let task = field(schema::inbox::TASK).and_then(|key| TaskKey::parse(key, ""));
+    let command = field(schema::inbox::COMMAND).map(str::to_owned);
+    let about = task.map(About::Task).or(command.map(About::Command));
     let hosts = field(schema::inbox::HOSTS).unwrap_or_default();
     let hosts = hosts.split(' ').take(BELL_HOSTS_MAX);
     let hosts = hosts.filter_map(|host| HostId::checked(host).ok());
@@ -105,7 +238,7 @@ fn bell(id: String, fields: Value) -> Bell {
     Bell {
         id,
         hosts: hosts.collect(),
-        key,
+        about,
         hops: hops.unwrap_or(u8::MAX),
         letter: field(schema::inbox::LETTER).map(str::to_owned),
         is_late: false,

@@ -281,6 +281,7 @@ fn begin<'a>(
         Op::Dispatch(op) => Box::new(dispatch::Dispatch::new(context, op)),
         Op::Restore(op) => Box::new(dispatch::Dispatch::again(context, op)),
         Op::Ring(op) => Box::new(move |step: &mut Step| inbox::ring(op, step)),
+        Op::Command(op) => Box::new(move |step: &mut Step| inbox::command(op, step)),
         Op::Rung(ids) => Box::new(move |step: &mut Step| inbox::rung(context, ids, step)),
         Op::Read(op) => results::read(context, op),
     }

@@ -6,6 +6,7 @@
 
 use super::Context;
 use super::errors::Fault;
+use super::inbox;
 use super::link::Link;
 use super::load::{end_page, lenient, query, scan};
 use super::run::{Job, StepResult};
@@ -51,7 +52,8 @@ pub(super) fn look(
             Some(since) if !has_hosts && now.0.saturating_sub(since) > context.keep_ms => {
                 let leave = cmd!("SREM", schema::NODES, &name);
                 let forget = cmd!("DEL", &info);
-                query(link, [leave, forget], |_| Ok(()))?;
+                let inbox = cmd!("DEL", schema::node_inbox(&name));
+                query(link, [leave, forget, inbox], |_| Ok(()))?;
             }
             Some(_) if !has_hosts => {}
             _ => {
@@ -217,8 +219,11 @@ pub(super) fn end_hosts(
     }
 }
 
-/// Takes over the next page of the tasks that `node` has dispatched. At the end `node` counts as
-/// taken over.
+/// Stage of a takeover in which the tasks are read and the inbox is forwarded.
+const INBOX: u8 = u8::MAX;
+
+/// Takes over the next page of the tasks that `node` has dispatched, and then of its inbox. At the end
+/// `node` counts as taken over.
 pub(super) fn tasks(
     link: &mut Link,
     context: &Context,
@@ -231,15 +236,19 @@ pub(super) fn tasks(
         *cursor = HeldCursor::End;
         return Ok(());
     }
-    tasks::page(link, context, node, cursor, found)?;
-    if *cursor == HeldCursor::End {
-        let info = schema::node_info(node);
-        let gone = cmd!("HSETNX", info, schema::node::GONE, now.0);
-        let heir = cmd!("DEL", schema::node_heir(node));
-        // What it was rung for is in the states of the tasks, which the keepers and the new holders
-        // of the hosts read.
-        let inbox = cmd!("DEL", schema::node_inbox(node));
-        query(link, [gone, inbox, heir], |_| Ok(()))?;
+    if !matches!(cursor, HeldCursor::At(INBOX, _)) {
+        tasks::page(link, context, node, cursor, found)?;
+        if *cursor != HeldCursor::End {
+            return Ok(());
+        }
     }
-    Ok(())
+    if inbox::forward(link, context, node)? {
+        *cursor = HeldCursor::At(INBOX, Vec::new());
+        return Ok(());
+    }
+    *cursor = HeldCursor::End;
+    let info = schema::node_info(node);
+    let gone = cmd!("HSETNX", info, schema::node::GONE, now.0);
+    let heir = cmd!("DEL", schema::node_heir(node));
+    query(link, [gone, heir], |_| Ok(()))
 }

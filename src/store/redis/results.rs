@@ -4,7 +4,7 @@ use redis::Value;
 
 use super::Context;
 use super::errors::Fault;
-use super::inbox::{HoldersOf, Keepers, Open, Others, Part};
+use super::inbox::{Command, HoldersOf, Keepers, Open, Others, Part};
 use super::progress::{hget, lrange};
 use super::run::{Job, StepResult};
 use super::scripts::Script;
@@ -29,6 +29,16 @@ pub(super) fn read<'a>(context: &'a Context, op: &'a Read) -> Box<dyn Job + 'a> 
             Box::new(Task::new(ticket, key.as_str(), Some(key), hosts))
         }
         Question::Command { cid, hosts } => Box::new(Task::new(ticket, cid, None, hosts)),
+        Question::CommandRecord { cid } => Box::new(Command {
+            ticket,
+            cid,
+            entry: None,
+        }),
+        Question::TakeCommand { cid, entry } => Box::new(Command {
+            ticket,
+            cid,
+            entry: Some((schema::node_inbox(&context.node), entry)),
+        }),
         Question::Whole { key } => Box::new(Whole { ticket, key }),
         Question::Results {
             key,

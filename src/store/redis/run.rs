@@ -254,6 +254,12 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                 op.host.as_str(),
                 after(&written, &op.code, floor),
             ),
+            Op::Command(op) => {
+                let names = op.hosts.iter().map(|(host, _)| host.as_str());
+                let wave = behind_all(&last, names.clone(), floor);
+                last.extend(names.map(|name| (name, wave)));
+                wave
+            }
             Op::Dispatch(op) => {
                 let wave = behind(&mut last, op.key.as_str(), floor);
                 written.insert(op.key.as_str(), wave);
@@ -285,7 +291,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                     let task = after(&written, key.as_str(), floor);
                     behind_all(&last, names, task)
                 }
-                Question::Open { .. } => {
+                Question::Open { .. } | Question::CommandRecord { .. } => {
                     floor = waves.len();
                     floor
                 }
@@ -296,6 +302,7 @@ fn waves(ops: &[Op]) -> Vec<Vec<usize>> {
                 }
                 Question::FleetHistory { .. }
                 | Question::Nodes
+                | Question::TakeCommand { .. }
                 | Question::Outside { .. }
                 | Question::Scan(_) => floor,
             },

@@ -21,7 +21,7 @@ pub(super) struct Inbox {
     busy_until: Instant,
     /// The last entry that the core has.
     after: Option<String>,
-    /// Time of the last reading that left nothing: entries that come now are younger.
+    /// Time at which nothing was left last: entries that come now are younger.
     emptied: Option<Instant>,
     /// Number of entries that the core has and that are not deleted.
     in_work: usize,
@@ -53,6 +53,11 @@ impl Inbox {
     fn hurry(&mut self, now: Instant) {
         self.busy_until = now + Span::from_secs(INBOX_BUSY_S);
         self.due = self.due.min(now + Span::from_millis(INBOX_BUSY_MS));
+    }
+
+    /// The inbox was empty at this time.
+    pub fn was_empty(&mut self, at: Option<Instant>) {
+        self.emptied = self.emptied.max(at);
     }
 
     /// Reads the inbox if that is due. Returns whether entries came.

@@ -364,6 +364,7 @@ impl Worker {
         if is_taking_over {
             return Ok(Next::Now);
         }
+        self.inbox.was_empty(self.nodes.inbox_was_empty());
         let is_shared = self.nodes.are_several();
         if is_shared
             && self

@@ -28,6 +28,8 @@ pub(super) struct Nodes {
     counts: (usize, usize),
     /// Entries of this node's inbox at the last look.
     inbox: usize,
+    /// Time of the last look at which there were none.
+    inbox_was_empty: Option<Instant>,
     /// A takeover was interrupted: some of the tasks may be ours, and the core does not know them.
     has_unread_tasks: bool,
 }
@@ -59,6 +61,7 @@ impl Nodes {
             are_several: None,
             counts: (0, 0),
             inbox: 0,
+            inbox_was_empty: None,
             has_unread_tasks: false,
         }
     }
@@ -136,7 +139,7 @@ impl Nodes {
         clock: &dyn Clock,
         out: &mut Vec<Outcome>,
     ) -> Result<Vec<String>, StoreError> {
-        let wall = clock.wall();
+        let (now, wall) = (clock.now(), clock.wall());
         let seen = link.call(clock, |backend| backend.look_at_nodes(wall))?;
         if let Some(are_several) = seen.are_several
             && self.are_several.replace(are_several) != Some(are_several)
@@ -145,6 +148,9 @@ impl Nodes {
         }
         self.counts = (seen.live, seen.silent.len());
         self.inbox = seen.inbox;
+        if seen.inbox == 0 {
+            self.inbox_was_empty = Some(now);
+        }
         Ok(seen.silent)
     }
 
@@ -161,6 +167,11 @@ impl Nodes {
     /// Number of entries of this node's inbox.
     pub fn inbox(&self) -> usize {
         self.inbox
+    }
+
+    /// Time of the last look at which this node's inbox was empty.
+    pub fn inbox_was_empty(&self) -> Option<Instant> {
+        self.inbox_was_empty
     }
 
     /// A check at `now` found these nodes without a lease. Returns the first that is gone.

@@ -138,7 +138,8 @@ impl Suspects {
             Op::Outside(op) => op.place.as_str().hash(&mut hasher),
             Op::Polls(op) => op.at.hash(&mut hasher),
             Op::History(op) => op.hour.hash(&mut hasher),
-            Op::Ring(op) => (&op.node, &op.key).hash(&mut hasher),
+            Op::Ring(op) => (&op.node, &op.about).hash(&mut hasher),
+            Op::Command(op) => op.cid.hash(&mut hasher),
             Op::Rung(ids) => ids.hash(&mut hasher),
         }
         hasher.finish()

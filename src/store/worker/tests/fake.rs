@@ -351,7 +351,7 @@ impl World {
                 });
             }
             Op::Notice(_) | Op::Forget(_) | Op::History(_) => return None,
-            Op::Ring(_) | Op::Rung(_) => return None,
+            Op::Ring(_) | Op::Command(_) | Op::Rung(_) => return None,
             Op::Polls(_) => return op.written(),
             Op::TaskStates(_) => {
                 self.state += 1;
