@@ -1,12 +1,14 @@
 //! Delivery to one receiver, on its own thread: a time limit, and a few tries.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use hmac::{Hmac, KeyInit, Mac};
+use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::Sha256;
 
 use super::LOG;
@@ -50,7 +52,7 @@ pub fn run(channel: &Channel, number: usize, messages: &Receiver<String>, ending
 
 fn deliver(channel: &Channel, agent: &ureq::Agent, message: &str) -> Result<(), String> {
     match channel {
-        Channel::Command(words) => execute(words, message),
+        Channel::Command(words) => execute(words, message, TIMEOUT),
         Channel::Webhook { url, key, .. } => {
             let mut request = agent.post(url).header("Content-Type", "application/json");
             if let Some(key) = key {
@@ -76,7 +78,7 @@ fn signature(key: &Secret, message: &str) -> Result<String, String> {
     Ok(format!("sha256={hex}"))
 }
 
-fn execute(words: &[String], message: &str) -> Result<(), String> {
+fn execute(words: &[String], message: &str, limit: Duration) -> Result<(), String> {
     let [program, arguments @ ..] = words else {
         return Err("there is no program".to_owned());
     };
@@ -91,6 +93,8 @@ fn execute(words: &[String], message: &str) -> Result<(), String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        // With all that it starts, it is ended after the time limit.
+        .process_group(0)
         .spawn()
         .map_err(failed)?;
     // On a thread of its own: a program that does not read its input must not hold the time limit.
@@ -104,15 +108,50 @@ fn execute(words: &[String], message: &str) -> Result<(), String> {
         match child.try_wait().map_err(failed)? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => return Err(format!("{program}: {status}")),
-            None if begun.elapsed() > TIMEOUT => {
-                let _ = child.kill();
+            None if begun.elapsed() > limit => {
+                let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
                 let _ = child.wait();
-                return Err(format!(
-                    "{program} has not ended in {} s",
-                    TIMEOUT.as_secs()
-                ));
+                return Err(format!("{program} has not ended in {} s", limit.as_secs()));
             }
             None => thread::sleep(LOOK),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{ErrorKind, Read};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_hanging_command_ends_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        let mut reader = options.open(&pipe).unwrap();
+        let script = "exec > $0; echo ready; sleep 600 & sleep 600 & wait";
+        let words = ["/bin/sh", "-c", script, pipe.to_str().unwrap()].map(str::to_owned);
+        let why = execute(&words, "message", Duration::from_secs(1)).unwrap_err();
+        assert_eq!(why, "/bin/sh has not ended in 1 s");
+        // The pipe ends when the last process that holds it has ended.
+        let begun = Instant::now();
+        let mut said = [0; 64];
+        loop {
+            match reader.read(&mut said) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    assert!(begun.elapsed() < Duration::from_secs(60), "a child is left");
+                    thread::sleep(LOOK);
+                }
+                Err(error) => panic!("{error}"),
+            }
         }
     }
 }
