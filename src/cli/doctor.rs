@@ -73,16 +73,17 @@ pub fn run(args: &DoctorArgs) -> Result<(), Failure> {
         Ok(config) => {
             findings.push(Finding::ok("configuration", "it can be read"));
             findings.extend(server::preflight(&config).into_iter().map(|problem| {
-                Finding::wrong("start", problem, "mend it, then: anthill check-config")
+                let fix = remedy(&problem, "mend it, then: anthill check-config");
+                Finding::wrong("start", problem, fix)
             }));
             findings.extend(files::check(&config, args.config.config.as_deref()));
             findings.extend(store::check(&config));
         }
-        Err(error) => findings.push(Finding::wrong(
-            "configuration",
-            error.to_string(),
-            "correct the file, then: anthill check-config",
-        )),
+        Err(error) => {
+            let text = error.to_string();
+            let fix = remedy(&text, "correct the file, then: anthill check-config");
+            findings.push(Finding::wrong("configuration", text, fix));
+        }
     }
     findings.extend(running::check(&api));
     show(&findings, args.json)
@@ -105,6 +106,35 @@ fn show(findings: &[Finding], json: bool) -> Result<(), Failure> {
         _ if json => Err(Failure::already_reported()),
         1 => Err(Failure::failed("1 finding is wrong")),
         _ => Err(Failure::failed(format!("{wrong} findings are wrong"))),
+    }
+}
+
+/// Command that mends a problem; many texts end with it.
+fn remedy(problem: &str, otherwise: &str) -> String {
+    let named = ["chmod ", "chown ", "rm "].iter().find_map(|command| {
+        let at = problem.rfind(&format!(": {command}"))?;
+        Some(problem[at + 2..].to_owned())
+    });
+    if let Some(named) = named {
+        return named;
+    }
+    if let Some((_, dir)) = problem.split_once("there is no directory ") {
+        return format!("mkdir -p {}", quoted(dir));
+    }
+    match problem.split_once(": Address already in use") {
+        Some((place, _)) => {
+            let port = place.rsplit(':').next().unwrap_or_default();
+            format!("ss -lntup 'sport = :{port}'")
+        }
+        None => otherwise.to_owned(),
+    }
+}
+
+/// A word as the shell takes it.
+fn quoted(word: &str) -> String {
+    match shlex::try_quote(word) {
+        Ok(word) => word.into_owned(),
+        Err(_) => word.to_owned(),
     }
 }
 
@@ -137,6 +167,27 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn problems_have_a_command_as_remedy() {
+        for (problem, fix) in [
+            (
+                "store.spool: d can be replaced: chmod go-w d",
+                "chmod go-w d",
+            ),
+            (
+                "log.file: a b/c: there is no directory a b",
+                "mkdir -p 'a b'",
+            ),
+            (
+                "server.tcp [::1]:70: Address already in use (os error 98)",
+                "ss -lntup 'sport = :70'",
+            ),
+            ("server.tcp: 1 is no address", "otherwise"),
+        ] {
+            assert_eq!(remedy(problem, "otherwise"), fix);
+        }
+    }
 
     #[test]
     fn a_finding_shows_its_remedy_below() {

@@ -1,6 +1,7 @@
 //! `anthill doctor`: problems and their remedies.
 
 use std::net::UdpSocket;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -66,10 +67,45 @@ fn each_fault_has_its_remedy() {
         assert!(wrong["text"].as_str().unwrap().contains(text), "{wrong}");
         assert!(wrong["fix"].as_str().unwrap().contains(fix), "{wrong}");
     }
+    let fix = of(&findings, "store appendonly")[0]["fix"]
+        .as_str()
+        .unwrap();
+    // The Redis of the tests has no file, so that the second half fails.
+    let mended = Command::new("sh").args(["-c", fix]).output().unwrap();
+    let (_, findings) = self::findings(&home, &["--api", "http://127.0.0.1:1"]);
+    let found = of(&findings, "store appendonly")[0];
+    assert_eq!(found["state"], "ok", "{mended:?}");
     home.set_section("store", json!({"url": "redis://127.0.0.1:1/0"}));
     let (_, findings) = self::findings(&home, &["--api", "http://127.0.0.1:1"]);
     assert_eq!(of(&findings, "store")[0]["state"], "wrong", "{findings:?}");
     assert_eq!(of(&findings, "server")[0]["state"], "note", "{findings:?}");
+}
+
+#[test]
+fn missing_rights_have_the_command_that_grants_them() {
+    let mut home = Home::redis();
+    let port = home.store().port();
+    let words = "ACL SETUSER narrow on >secret ~anthill:* +@all -hset";
+    let words: Vec<_> = words.split(' ').collect();
+    let _: () = home.store().say(&words);
+    home.set(
+        "store.url",
+        format!("redis://narrow:secret@127.0.0.1:{port}/0"),
+    );
+    let api = ["--api", "http://127.0.0.1:1"];
+    let (_, before) = findings(&home, &api);
+    let wrong = of(&before, "store rights")[0];
+    assert_eq!(wrong["state"], "wrong", "{before:?}");
+    assert!(wrong["text"].as_str().unwrap().contains("HSET"), "{wrong}");
+    let fix = shlex::split(wrong["fix"].as_str().unwrap()).unwrap();
+    let at = fix.iter().position(|word| word == "acl").unwrap();
+    let cli = format!("redis-cli -h 127.0.0.1 -p {port} --user ADMINISTRATOR --askpass");
+    assert_eq!(fix[..at].join(" "), cli);
+    let words: Vec<_> = fix[at..].iter().map(String::as_str).collect();
+    let _: () = home.store().say(&words);
+    let (_, after) = findings(&home, &api);
+    assert_eq!(of(&after, "store")[0]["state"], "ok", "{after:?}");
+    assert!(of(&after, "store rights").is_empty(), "{after:?}");
 }
 
 #[test]

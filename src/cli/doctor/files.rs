@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Finding, size};
+use super::{Finding, quoted, size};
 use crate::config::{Auth, Config, DEFAULT_FILE};
 use crate::store::address::StoreUrl;
 
@@ -70,10 +70,10 @@ fn secrets(config: &Config, file: Option<&Path>) -> Vec<Finding> {
         let Ok(found) = path.metadata() else {
             continue;
         };
-        let path = path.display();
         if found.permissions().mode() & 0o007 != 0 {
-            let text = format!("every user can read {path}: {what}");
-            findings.push(Finding::wrong("secrets", text, format!("chmod o= {path}")));
+            let text = format!("every user can read {}: {what}", path.display());
+            let fix = format!("chmod o= {}", quoted(&path.to_string_lossy()));
+            findings.push(Finding::wrong("secrets", text, fix));
         }
     }
     if findings.is_empty() {
@@ -108,13 +108,10 @@ fn disk(key: &str, dir: &Path, wanted: u64) -> Option<Finding> {
         true => Finding::wrong(
             "disk",
             format!(
-                "{free_text} free for {key} ({dir}), which may take {}",
+                "{free_text} free for {key} ({dir}), which may take {}: make room, or set store.spool_mb lower",
                 size(wanted)
             ),
-            format!(
-                "make room: df -h {}; or set store.spool_mb lower",
-                existing.display()
-            ),
+            format!("df -h {}", quoted(&existing.to_string_lossy())),
         ),
     })
 }

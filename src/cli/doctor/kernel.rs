@@ -22,8 +22,8 @@ fn descriptors() -> Finding {
         false => Finding::ok("descriptors", text),
         true => Finding::wrong(
             "descriptors",
-            text,
-            "ulimit -Hn 262144 (as root); for the service: systemctl edit anthill, LimitNOFILE=262144",
+            text + "; root may raise it, and a service has LimitNOFILE of its unit",
+            "ulimit -Hn 262144",
         ),
     }
 }

@@ -93,8 +93,8 @@ fn agents(api: &Api, version: &str) -> Option<Finding> {
         _ if versions.is_empty() => None,
         true => Some(Finding::note(
             "agents",
-            format!("{counted}; the server is {version}"),
-            "install the server's version on them: anthill hosts sys.version!=VERSION names them",
+            format!("{counted}; the server is {version}: install its version on the others"),
+            format!("anthill hosts 'sys.version!={version}'"),
         )),
         false => Some(Finding::ok("agents", counted)),
     }

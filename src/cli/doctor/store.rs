@@ -1,13 +1,14 @@
-//! Redis: whether it answers, and its settings that can lose data.
+//! Redis: its answers, the rights of the server's user, and settings that can lose data.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::Finding;
+use super::{Finding, quoted};
 use crate::config::Config;
 use crate::store::address::{RedisAddress, RedisPlace, StoreUrl};
+use crate::store::redis;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest reply that is read.
@@ -21,36 +22,121 @@ pub fn check(config: &Config) -> Vec<Finding> {
         )];
     };
     let url = config.store.url.to_string();
-    let mut connection = match connect(address) {
-        Ok(Some(connection)) => connection,
-        Ok(None) => {
-            let text = format!("{url}: the settings of this kind are not looked at");
-            let fix = "redis-cli info memory; redis-cli info persistence, on each server";
-            return vec![Finding::note("store", text, fix)];
-        }
-        Err(why) => {
-            let fix =
-                "systemctl status redis-server; and see docs/operations.md#redis for its users";
-            return vec![Finding::wrong("store", format!("{url}: {why}"), fix)];
-        }
-    };
-    let mut findings = vec![Finding::ok("store", format!("{url} answers"))];
-    let info = |connection: &mut Connection, section| connection.ask(&["INFO", section]);
-    match (
-        info(&mut connection, "memory"),
-        info(&mut connection, "persistence"),
-    ) {
-        (Ok(memory), Ok(persistence)) => findings.extend(settings(&memory, &persistence)),
-        (Err(why), _) | (_, Err(why)) => findings.push(Finding::note(
+    let cli = cli(address);
+    if let Err(error) = redis::try_out(address, &config.server.name, TIMEOUT) {
+        let why = error.to_string();
+        return vec![match lacks_rights(&why) {
+            true => {
+                let fix = format!("{cli} {}", grant(config, address));
+                Finding::wrong("store rights", format!("{url}: {why}"), fix)
+            }
+            false => Finding::wrong("store", format!("{url}: {why}"), cli + " ping"),
+        }];
+    }
+    let text = format!("{url} answers, and accepts every command that is needed");
+    let mut findings = vec![Finding::ok("store", text)];
+    findings.extend(password(address, &cli));
+    match information(address) {
+        Ok(Some((memory, persistence))) => findings.extend(settings(&memory, &persistence, &cli)),
+        Ok(None) => findings.push(Finding::note(
+            "store settings",
+            "those of several servers, or behind TLS, are not looked at",
+            "redis-cli info memory; redis-cli info persistence, on each server",
+        )),
+        Err(why) => findings.push(Finding::note(
             "store settings",
             format!("this user may not see them: {why}"),
-            "redis-cli info memory; redis-cli info persistence, as an administrator",
+            format!("{cli} info memory; {cli} info persistence, as an administrator"),
         )),
     }
     findings
 }
 
-fn settings(memory: &str, persistence: &str) -> Vec<Finding> {
+/// Whether the user lacks rights. A command that Redis does not know is refused otherwise.
+fn lacks_rights(why: &str) -> bool {
+    why.contains("NOPERM") || why.starts_with("it refuses ") && !why.contains("nknown")
+}
+
+/// `redis-cli` with the address of the server. A password is asked for, never shown.
+fn cli(address: &RedisAddress) -> String {
+    let mut words = "redis-cli".to_owned();
+    match &address.place {
+        RedisPlace::Tcp { host, port } => words += &format!(" -h {} -p {port}", quoted(host)),
+        RedisPlace::Tls { host, port, ca } => {
+            words += &format!(" -h {} -p {port} --tls", quoted(host));
+            if let Some(ca) = ca {
+                words += &format!(" --cacert {}", quoted(&ca.to_string_lossy()));
+            }
+        }
+        RedisPlace::Unix(path) => words += &format!(" -s {}", quoted(&path.to_string_lossy())),
+        RedisPlace::Sentinel { .. } | RedisPlace::Cluster(_) => {}
+    }
+    if address.user.is_some() {
+        // The user of the server may not change settings.
+        words += " --user ADMINISTRATOR";
+    }
+    if address.user.is_some() || address.password.is_some() {
+        words += " --askpass";
+    }
+    words
+}
+
+/// The command that gives the user of the server its rights.
+fn grant(config: &Config, address: &RedisAddress) -> String {
+    let mut words = vec![
+        "acl setuser".to_owned(),
+        address.user.clone().unwrap_or("default".to_owned()),
+        "'~exists'".to_owned(),
+        "'~anthill:*'".to_owned(),
+        format!("'~{}*'", config.dispatch.key_prefix),
+    ];
+    let fields = config.offline.delete_fields.iter();
+    words.extend(fields.map(|field| format!("'~*_{field}'")));
+    words.extend(
+        redis::commands().map(|command| match command.contains('|') {
+            true => format!("'+{command}'"),
+            false => format!("+{command}"),
+        }),
+    );
+    words.join(" ")
+}
+
+/// Finding about a server that asks for no password.
+fn password(address: &RedisAddress, cli: &str) -> Option<Finding> {
+    if address.user.is_some() || address.password.is_some() {
+        return None;
+    }
+    let fix = format!("{cli} config set requirepass PASSWORD");
+    match &address.place {
+        RedisPlace::Unix(_) => None,
+        RedisPlace::Tcp { host, .. } if is_loopback(host) => Some(Finding::note(
+            "store password",
+            "none is asked for: every program of this machine may give orders to hosts (store.url takes :PASSWORD@)",
+            fix,
+        )),
+        _ => Some(Finding::wrong(
+            "store password",
+            "none is asked for: every machine that reaches it may give orders to hosts (store.url takes :PASSWORD@)",
+            fix,
+        )),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let literal = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || literal.is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Sections `memory` and `persistence` of INFO; `None` for a kind of address that is not checked.
+fn information(address: &RedisAddress) -> Result<Option<(String, String)>, String> {
+    let Some(mut connection) = connect(address)? else {
+        return Ok(None);
+    };
+    let memory = connection.ask(&["INFO", "memory"])?;
+    Ok(Some((memory, connection.ask(&["INFO", "persistence"])?)))
+}
+
+fn settings(memory: &str, persistence: &str, cli: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let max = field(memory, "maxmemory").unwrap_or("0");
     let policy = field(memory, "maxmemory_policy").unwrap_or("noeviction");
@@ -58,7 +144,7 @@ fn settings(memory: &str, persistence: &str) -> Vec<Finding> {
         true => Finding::wrong(
             "store maxmemory",
             format!("maxmemory {max} with the policy {policy}: Redis deletes presence and tasks when it is full"),
-            "redis-cli config set maxmemory-policy noeviction && redis-cli config rewrite",
+            format!("{cli} config set maxmemory-policy noeviction && {cli} config rewrite"),
         ),
         false => Finding::ok("store maxmemory", format!("maxmemory {max}, {policy}")),
     });
@@ -67,7 +153,7 @@ fn settings(memory: &str, persistence: &str) -> Vec<Finding> {
         _ => Finding::wrong(
             "store appendonly",
             "no: Redis loses what it was told since its last snapshot when it ends",
-            "redis-cli config set appendonly yes && redis-cli config rewrite",
+            format!("{cli} config set appendonly yes && {cli} config rewrite"),
         ),
     });
     findings
@@ -118,7 +204,7 @@ impl Connection {
     /// Returns the reply to a command: a line, or a bulk string.
     fn ask(&mut self, command: &[&str]) -> Result<String, String> {
         let words = |error: io::Error| error.to_string();
-        let mut request = redis::Cmd::new();
+        let mut request = ::redis::Cmd::new();
         command.iter().for_each(|word| {
             request.arg(word);
         });
@@ -166,9 +252,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn missing_rights_are_told_from_missing_commands() {
+        let script = "ERR The user executing the script can't run this command or subcommand";
+        for (why, lacks) in [
+            (
+                "NOPERM this user has no permissions to run the 'ping' command",
+                true,
+            ),
+            (
+                &*format!("it refuses HSET, which is needed: {script}"),
+                true,
+            ),
+            (
+                "it refuses EVALSHA, which is needed: unknown command",
+                false,
+            ),
+            ("cannot connect: Connection refused (os error 111)", false),
+        ] {
+            assert_eq!(lacks_rights(why), lacks, "{why}");
+        }
+    }
+
+    #[test]
     fn settings_that_lose_data_are_wrong() {
         let states = |memory: &str, persistence: &str| {
-            let findings = settings(memory, persistence);
+            let findings = settings(memory, persistence, "redis-cli");
             findings.iter().map(|it| it.state).collect::<Vec<_>>()
         };
         let (good, bad) = (State::Ok, State::Wrong);

@@ -48,6 +48,29 @@ const ON_A_KEY: &[&str] = &[
     "ZSCORE $ x",
 ];
 
+/// Commands without a key, and those that are sent only beside other nodes. A user without the
+/// latter has a store all the same.
+const OTHERS: &[&str] = &[
+    "asking",
+    "cluster|slots",
+    "evalsha",
+    "ping",
+    "role",
+    "script|load",
+    "select",
+    "wait",
+    "xdel",
+    "xrange",
+];
+
+/// All commands in the words of an ACL: `hset`, `script|load`, ….
+pub(super) fn names() -> impl Iterator<Item = String> {
+    let on_a_key = ON_A_KEY.iter().filter_map(|call| call.split(' ').next());
+    on_a_key
+        .chain(OTHERS.iter().copied())
+        .map(str::to_lowercase)
+}
+
 /// The call that tries all commands on `key` and returns those that failed, each with the server's
 /// error.
 pub(super) fn trial(key: &str) -> redis::Cmd {
@@ -60,32 +83,8 @@ pub(super) fn trial(key: &str) -> redis::Cmd {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::ON_A_KEY;
+    use super::names;
     use crate::store::redis::scripts::Script;
-
-    /// Commands without a key, and those that are sent only beside other nodes. A user without the
-    /// latter has a store all the same.
-    const OTHERS: &[&str] = &[
-        "asking",
-        "cluster|slots",
-        "evalsha",
-        "ping",
-        "role",
-        "script|load",
-        "select",
-        "wait",
-        "xdel",
-        "xrange",
-    ];
-
-    fn words() -> BTreeSet<String> {
-        let on_a_key = ON_A_KEY.iter().filter_map(|call| call.split(' ').next());
-        let others = OTHERS.iter().copied();
-        on_a_key
-            .map(str::to_lowercase)
-            .chain(others.map(str::to_owned))
-            .collect()
-    }
 
     #[test]
     fn the_user_in_the_docs_has_exactly_these_commands() {
@@ -97,16 +96,18 @@ mod tests {
             .filter_map(|word| word.strip_prefix('+'))
             .map(str::to_owned)
             .collect();
-        let wanted: Vec<String> = words().iter().map(|word| format!("+{word}")).collect();
-        assert_eq!(granted, words(), "it should be: {}", wanted.join(" "));
+        let words: BTreeSet<String> = names().collect();
+        let wanted: Vec<String> = words.iter().map(|word| format!("+{word}")).collect();
+        assert_eq!(granted, words, "it should be: {}", wanted.join(" "));
     }
 
     #[test]
     fn the_list_has_all_commands_of_the_scripts() {
+        let words: BTreeSet<String> = names().collect();
         for source in Script::sources() {
             let calls = source.split("call('").skip(1);
             for call in calls.filter_map(|rest| rest.split('\'').next()) {
-                assert!(words().contains(&call.to_lowercase()), "{call}");
+                assert!(words.contains(&call.to_lowercase()), "{call}");
             }
         }
     }

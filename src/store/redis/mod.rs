@@ -54,6 +54,7 @@ mod wire;
 mod tests;
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use self::cache::ProgressCache;
 use self::errors::CROSSSLOT;
@@ -87,7 +88,7 @@ struct Context {
     wait_replicas: usize,
     info: NodeInfo,
     /// Time limit of an answer.
-    timeout: std::time::Duration,
+    timeout: Duration,
 }
 
 impl Context {
@@ -140,6 +141,19 @@ impl std::fmt::Debug for RedisStore {
             .field("connected", &self.link.is_some())
             .finish_non_exhaustive()
     }
+}
+
+/// Connects as a store does, and tries the commands that it needs.
+///
+/// # Errors
+/// Reason why the servers cannot be a store now.
+pub fn try_out(address: &RedisAddress, node: &str, timeout: Duration) -> Result<(), StoreError> {
+    Link::open(address, &mut Vec::new(), 0, node, timeout).map(drop)
+}
+
+/// Commands that a user of the store needs, in the words of an ACL.
+pub fn commands() -> impl Iterator<Item = String> {
+    commands::names()
 }
 
 impl RedisStore {
