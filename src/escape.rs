@@ -1,7 +1,8 @@
 //! Escaping of untrusted text for display. Names of hosts, commands and their output may come from
 //! strangers. A control character may clear a terminal or forge a line of the log. A bidirectional
 //! override changes the reading order of a line. An invisible character, or
-//! a blank other than U+0020, makes two names look the same. Tables, logs and events show all of these as `\u{…}`.
+//! a blank other than U+0020, makes two names look the same. Tables, logs and events show all of
+//! these as `\u{…}`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
