@@ -128,9 +128,19 @@ impl StatusLine {
 /// Waits for `pause`, or until the reader of stdout closes. Returns whether the reader is still
 /// there.
 pub fn wait(pause: Duration) -> bool {
-    let out = io::stdout();
     // No events are requested: a closed end is always reported.
-    let mut ends = [PollFd::new(&out, PollFlags::empty())];
+    wait_for(PollFlags::empty(), pause)
+}
+
+/// Waits for `pause`, or until the terminal at stdout has input or is closed. Returns whether it is
+/// still there.
+pub fn wait_for_input(pause: Duration) -> bool {
+    wait_for(PollFlags::IN, pause)
+}
+
+fn wait_for(events: PollFlags, pause: Duration) -> bool {
+    let out = io::stdout();
+    let mut ends = [PollFd::new(&out, events)];
     let pause = Timespec {
         tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(pause.subsec_nanos()),

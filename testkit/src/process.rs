@@ -104,6 +104,12 @@ fn read_to_end(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u
     })
 }
 
+/// Returns whether a process runs: a zombie does not.
+pub fn runs(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
 /// Memory of a process, in bytes.
 pub fn memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a running process");

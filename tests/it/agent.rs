@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::support::agent::Agent;
-use super::support::process::Process;
+use super::support::process::{Process, runs};
 use super::support::server::{program, program_path};
 use super::support::{PATIENCE, accepted, until_so};
 
@@ -306,17 +306,7 @@ fn a_killed_agent_reports_the_task_as_lost() {
     let mut agent = agent;
     agent.process.signal(Signal::TERM);
     assert_eq!(agent.process.ended().code(), Some(0));
-    let is_gone = || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-        stat.map_or(true, |stat| stat.contains(") Z "))
-    };
-    until_so("the command ends", is_gone);
-}
-
-/// Returns whether a process runs: a zombie does not.
-fn runs(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.is_ok_and(|stat| !stat.contains(") Z "))
+    until_so("the command ends", || !runs(&pid));
 }
 
 fn pids(path: &Path) -> Vec<String> {

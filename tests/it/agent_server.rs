@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
 use super::support::agent::Agent;
+use super::support::process::runs;
 use super::support::server::run;
 use super::support::{Home, Server, http, on_both_stores, until, until_so};
 
@@ -333,10 +334,7 @@ fn cancel_ends_the_command_with_its_children() {
     assert_eq!(ended["complete"], json!([line]));
     assert_eq!(ended["results"][&line]["exit"], 143);
     for pid in running().lines() {
-        let name = format!("/proc/{pid}/stat");
-        until_so("its process has ended", || {
-            fs::read_to_string(&name).map_or(true, |stat| stat.contains(") Z "))
-        });
+        until_so("its process has ended", || !runs(pid));
     }
     dispatched(&home, &server, "AC2", "web-1", &["echo next"]);
     until_state(&server, "AC2", "web-1", "done");

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::support::process::Process;
+use super::support::process::{Process, runs};
 use super::support::server::{lines, program};
 use super::support::{BEAT_ASKING, Home, Host, on_both_stores, until, until_so};
 
@@ -222,6 +222,35 @@ fn the_json_log_has_fields() {
     let ready = |line: &String| line.contains("anthill ready") && graver(line);
     assert!(!server.log().iter().any(ready), "a second ready line");
     server.stop();
+}
+
+#[test]
+fn a_closed_terminal_ends_the_program() {
+    let home = Home::embedded();
+    let server = home.start();
+    let binary = program(home.path(), &[]);
+    let binary = binary.get_program().to_str().unwrap();
+    let file = |name: &str| fs::read_to_string(home.path().join(name)).unwrap_or_default();
+    for (command, begun) in [("console", "\x1b[?2004h"), ("top", "\x1b[?1049h")] {
+        // It sees the end of its terminal, and no signal.
+        let line = format!(
+            "trap '' HUP; sh -c 'echo $$ > pid; exec {binary} {command} --api http://{}'",
+            server.http
+        );
+        let mut script = Process::start(
+            Command::new("script")
+                .args(["-qfc", &line, "screen"])
+                .current_dir(home.path())
+                .env("TERM", "xterm")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null()),
+        );
+        until_so("the terminal is taken", || file("screen").contains(begun));
+        let pid = file("pid").trim().to_owned();
+        script.kill();
+        until_so(&format!("{command} ends"), || !runs(&pid));
+        fs::write(home.path().join("screen"), "").unwrap();
+    }
 }
 
 #[test]

@@ -99,7 +99,11 @@ fn watch(
 ) -> io::Result<()> {
     loop {
         terminal.draw(|frame| draw::draw(frame, screen))?;
-        if event::poll(KEY_WAIT)? {
+        // On a closed terminal the library would read without end.
+        if !terminal::wait_for_input(KEY_WAIT) {
+            return Ok(());
+        }
+        while event::poll(Duration::ZERO)? {
             match event::read()? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => match screen.key(key) {
                     Step::Stay => {}
