@@ -414,15 +414,15 @@ impl Rollout {
             return Action::Wait;
         }
         let is_last = counts.held == 0;
-        if self.goes_on && !is_last {
-            return self.begin();
-        }
         let failures = self.failures(counts);
         if failures > self.max_fail && !is_last {
             let most = self.max_fail;
             let hosts = if failures == 1 { "host" } else { "hosts" };
             let why = format!("{failures} {hosts} failed, and {most} may fail (max_fail)");
             return self.pause_by(PausedBy::Failures, why);
+        }
+        if self.goes_on && !is_last {
+            return self.begin();
         }
         if counts.busy > 0 {
             self.ended = None;
@@ -484,8 +484,9 @@ impl Rollout {
         }
     }
 
-    /// Resumes the rollout. The failures so far are accepted; after a wave that ended, or took too
-    /// long, the next wave begins; a last wave has its time anew.
+    /// Resumes the rollout. After a pause by failures, those so far are accepted. After a wave that
+    /// took too long, or that ended before a pause that was asked for, the next wave begins; a last
+    /// wave has its time anew.
     ///
     /// # Errors
     /// It is not paused.
@@ -496,10 +497,15 @@ impl Rollout {
         self.state = RolloutState::Running;
         self.why = None;
         match self.paused_by.take() {
-            Some(PausedBy::Failures) => self.max_fail = self.failures(counts),
+            Some(PausedBy::Failures) => {
+                self.max_fail = self.failures(counts);
+                // It is the answer to the end of the wave, too.
+                self.goes_on |= self.asks && counts.busy == 0;
+            }
             Some(PausedBy::Timeout) if counts.held == 0 => self.began = Some(now),
             Some(PausedBy::Timeout | PausedBy::Ask) => self.goes_on = true,
-            Some(PausedBy::Operator) | None => {}
+            Some(PausedBy::Operator) => self.goes_on |= self.asks && counts.busy == 0,
+            None => {}
         }
         Ok(())
     }
@@ -707,6 +713,77 @@ mod tests {
         rollout.cancel();
         rollout.entered(at(2));
         assert_eq!(rollout.step(counts, at(3)), Action::Wait);
+    }
+
+    fn asking(max_fail: u64) -> Rollout {
+        let options = RolloutOptions {
+            batch: amounts("2"),
+            max_fail: Some(Amount::Hosts(max_fail)),
+            pause: Some(Pause::Ask),
+            ..RolloutOptions::default()
+        };
+        running(&options, 6)
+    }
+
+    #[test]
+    fn one_resume_accepts_failures_and_begins() {
+        let mut rollout = asking(0);
+        let mut counts = Counts {
+            held: 4,
+            failed: 1,
+            ..Counts::default()
+        };
+        let paused_by = |action, words: &str| {
+            assert!(
+                matches!(&action, Action::Paused(why) if why.contains(words)),
+                "{action:?}"
+            );
+        };
+        paused_by(rollout.step(counts, at(1)), "max_fail");
+        rollout.resume(counts, at(2)).unwrap();
+        assert_eq!(rollout.step(counts, at(2)), Action::Begin);
+        rollout.entered(at(2));
+        // In the middle of a wave it accepts the failures only: the end of the wave asks again.
+        counts = Counts {
+            held: 2,
+            busy: 1,
+            failed: 2,
+            ..counts
+        };
+        paused_by(rollout.step(counts, at(3)), "max_fail");
+        rollout.resume(counts, at(4)).unwrap();
+        assert!(matches!(rollout.step(counts, at(4)), Action::Until(_)));
+        counts.busy = 0;
+        paused_by(rollout.step(counts, at(5)), "wave 2 has ended");
+        rollout.resume(counts, at(6)).unwrap();
+        assert_eq!(rollout.step(counts, at(6)), Action::Begin);
+    }
+
+    #[test]
+    fn a_resume_never_passes_over_new_failures() {
+        let mut rollout = asking(1);
+        let mut counts = Counts {
+            held: 4,
+            busy: 1,
+            ..Counts::default()
+        };
+        rollout.pause().unwrap();
+        counts = Counts {
+            busy: 0,
+            failed: 2,
+            ..counts
+        };
+        rollout.resume(counts, at(1)).unwrap();
+        assert!(
+            matches!(rollout.step(counts, at(1)), Action::Paused(why) if why.contains("2 hosts"))
+        );
+        rollout.resume(counts, at(2)).unwrap();
+        assert_eq!(rollout.step(counts, at(2)), Action::Begin);
+        let mut rollout = asking(1);
+        rollout.pause().unwrap();
+        counts.failed = 1;
+        rollout.resume(counts, at(1)).unwrap();
+        assert_eq!(rollout.step(counts, at(1)), Action::Begin, "one is enough");
     }
 
     proptest! {
