@@ -30,7 +30,7 @@ use crate::limits::BELL_HOSTS_MAX;
 use crate::store::op::{Found, Op, RolloutText, TaskState, TaskStates};
 use crate::time::{Instant, Span};
 
-/// Interval of the looks at a rollout while the store is unavailable.
+/// Interval of the looks at a rollout while the store is unavailable or does not answer a question.
 const LOOK_AGAIN: Span = Span::from_secs(1);
 
 /// Rollouts that are due for a step or a write, by the number of their task.
@@ -48,6 +48,8 @@ pub(crate) struct Rollouts {
     beginning: BTreeMap<u64, bool>,
     /// Number of looks at the nodes that hold hosts of the present wave.
     looks: BTreeMap<u64, u32>,
+    /// A look has failed: the present wave begins once more when the rollout is looked at next.
+    again: BTreeSet<u64>,
 }
 
 impl Rollouts {
@@ -99,6 +101,7 @@ impl Rollouts {
         self.unwritten.remove(&number);
         self.beginning.remove(&number);
         self.looks.remove(&number);
+        self.again.remove(&number);
     }
 
     /// Sets or clears the deadline of a rollout.
@@ -354,6 +357,9 @@ impl Tasks {
             self.rollouts.set_due(number, Some(cx.at.now + LOOK_AGAIN));
             return;
         }
+        if self.rollouts.again.remove(&number) {
+            return self.rollouts.begin_when_stored(number, true);
+        }
         let Some(slot) = self.table.slot_of(number) else {
             return;
         };
@@ -494,7 +500,8 @@ impl Tasks {
         }
         let Found::Holders(holders) = found else {
             // The hosts are still held.
-            return self.rollouts.begin_when_stored(number, true);
+            self.rollouts.again.insert(number);
+            return self.rollouts.set_due(number, Some(cx.at.now + LOOK_AGAIN));
         };
         let mut rings: BTreeMap<&str, Vec<HostId>> = BTreeMap::new();
         let mut states = Vec::new();
