@@ -159,7 +159,10 @@ fn comings(hosts: u32) -> Vec<Op> {
             host: host(number),
             peer: ([127, 0, 0, 1], 40_000).into(),
             keyed: false,
-            hold: anthill::store::op::Hold::Claim { boot: None },
+            hold: anthill::store::op::Hold::Claim {
+                boot: None,
+                silent_ms: 0,
+            },
             since: AT,
             event: stamp(1),
         }))

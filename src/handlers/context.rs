@@ -33,9 +33,11 @@ pub(crate) struct Env {
 /// Nodes that share the store with this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Nodes {
-    /// The store cannot be shared, or has not been available yet.
+    /// The store cannot be shared.
     #[default]
     Unshared,
+    /// The store has not been available yet.
+    Unknown,
     /// This node is the only one.
     Alone,
     /// There are other nodes.
@@ -109,17 +111,19 @@ impl Ctx<'_> {
     /// Returns whether other nodes may share the store. One that has just started is known only after
     /// the next look.
     pub(crate) fn may_have_other_nodes(&self) -> bool {
-        *self.nodes != Nodes::Unshared
+        !matches!(self.nodes, Nodes::Unshared | Nodes::Unknown)
+    }
+
+    /// Returns whether no other node shares the store, as of the last look.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self.nodes, Nodes::Unshared | Nodes::Alone)
     }
 
     /// Returns whether a host that goes offline is reported only after the store has confirmed that
     /// its claim was this node's. A node without others does not wait for an unavailable store.
     pub(crate) fn reports_wait(&self) -> bool {
-        match *self.nodes {
-            Nodes::Unshared => false,
-            Nodes::Alone => self.is_store_up(),
-            Nodes::Several => true,
-        }
+        let is_shared = *self.nodes != Nodes::Unshared;
+        is_shared && (self.is_store_up() || !self.is_alone())
     }
 
     /// Returns whether the store has never been available, so that the tasks are not known.

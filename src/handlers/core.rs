@@ -154,6 +154,13 @@ impl Core {
         self
     }
 
+    /// Other nodes may share the store, which is known once it has been available.
+    #[must_use]
+    pub const fn with_shared_store(mut self) -> Self {
+        self.env.nodes = Nodes::Unknown;
+        self
+    }
+
     /// Takes new rules. A connection with a deadline of the old rules is judged by the new ones at
     /// that deadline at the latest.
     pub fn set_rules(&mut self, rules: Rules, now: Instant) {

@@ -31,6 +31,7 @@ use crate::reactor::inherited::Inherited;
 use crate::reactor::mailbox::StoreEnds;
 use crate::reactor::web::Web;
 use crate::reactor::{Reactor, Sockets};
+use crate::store::address::StoreUrl;
 use crate::store::spool::Spool;
 use crate::store::worker::{self, Make, Plan, StoreThread};
 
@@ -156,9 +157,12 @@ impl Server {
         }
         let first_seq = spool.first_seq(assemble::first_seq(Clock::wall()));
         let store = Store::NotYet(make, plan, Box::new(spool));
-        let core = Core::new(assemble::rules(&config), first_seq)
+        let mut core = Core::new(assemble::rules(&config), first_seq)
             .with_keys(assemble::access(&config), assemble::nonces())
             .with_labels(assemble::label_rules(&config));
+        if !matches!(config.store.url, StoreUrl::Embedded(_)) {
+            core = core.with_shared_store();
+        }
         let (requests, waiting) = bounded(REQUESTS_WAITING_MAX);
         let (reactor, bound) = Reactor::new(&settings, sockets, core, web, waiting)?;
         Ok(Self {

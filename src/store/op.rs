@@ -271,6 +271,9 @@ pub enum Hold {
     Claim {
         /// Identifier of its process, if it gave one.
         boot: Option<Box<str>>,
+        /// Milliseconds since its last message. A claim that comes long after it takes no host that
+        /// has connected to another node since then.
+        silent_ms: u64,
     },
     /// The host is connected, and its claim is renewed.
     Renew {

@@ -28,7 +28,7 @@ use crate::handlers::stats::Stats;
 use crate::ids::{ConnId, HostId, HostRef};
 use crate::limits::TRANSITIONS_AHEAD_MS_MAX;
 use crate::store::op::{Transition, Was};
-use crate::time::{Instant, UnixMs};
+use crate::time::{Instant, Span, UnixMs};
 use crate::wheel::Wheel;
 
 use self::addresses::Addresses;
@@ -278,6 +278,19 @@ impl Fleet {
             host.id(),
             wall_of(self.sessions.last(slot, cx.at.now), cx.at),
         ))
+    }
+
+    /// Time since the last message of a host on the connection with its id, or since its last at all if
+    /// it has gone. A plain host that is online counts as not silent.
+    pub(crate) fn silence(&self, cx: &Ctx<'_>, slot: u32) -> Span {
+        let Some(host) = self.hosts.get(slot) else {
+            return Span::ZERO;
+        };
+        match host.identified() {
+            Some(conn) => cx.at.now.since(self.sessions.last(conn.slot, cx.at.now)),
+            None if host.presence.is_online() => Span::ZERO,
+            None => Span::from_millis(cx.at.wall.0.saturating_sub(host.seen.0)),
+        }
     }
 
     /// Notes in its row when the host of the connection in `slot` sent its last message.

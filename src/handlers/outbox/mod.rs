@@ -24,8 +24,8 @@ use crate::handlers::stats::Stats;
 use crate::ids::{ConnId, HostId, HostRef};
 use crate::limits::{
     AUDIT_S, BRIEF_HOSTS_MAX, HOSTS_PER_OP_MAX, NOTICES_WAITING_MAX, PRESENCE_IN_FLIGHT_MAX,
-    REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, SEEN_IN_FLIGHT_MAX, STORE_RUN_OPS_MAX,
-    TRANSITIONS_WAITING_MAX,
+    REPLICATED_RECENT_S, REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, SEEN_IN_FLIGHT_MAX,
+    STORE_RUN_OPS_MAX, TRANSITIONS_WAITING_MAX,
 };
 use crate::store::op::{Hold, Notice, Offline, Online, Op, Origin, Reason, Settled, Transition};
 use crate::time::{Instant, Span, UnixMs};
@@ -39,6 +39,8 @@ const SEEN_ROUND: Span = Span::from_secs(1);
 const AUDIT_ROUND: Span = Span::from_secs(AUDIT_S);
 /// Beside other nodes, every sixth audit (once a minute) renews all claims.
 const AUDITS_PER_RENEWAL: u64 = 6;
+/// Number of audits for which the releases of claims are kept, at least: as long as reports.
+const AUDITS_PER_RELEASE: u64 = REPLICATED_RECENT_S / AUDIT_S;
 /// Delay of the second sweep after a store connection: a Redis that only hung still executes
 /// commands of a dropped connection.
 const SWEEP_AGAIN: Span = Span::from_secs(5);
@@ -96,6 +98,9 @@ pub(crate) struct Outbox {
     inventories: VecDeque<u32>,
     /// The walk over all hosts.
     sweep: Sweep,
+    /// Hosts, by slot, that have gone offline and whose claims were given up within the last
+    /// [`REPLICATED_RECENT_S`], and in the period before. A store whose primary was replaced may have lost that.
+    released: [SlotSet; 2],
     /// Reports, in order.
     reports: VecDeque<Op>,
     /// Reports accepted and not settled, including those with the store.
@@ -189,6 +194,19 @@ impl Outbox {
     pub(crate) fn forget_host(&mut self, slot: u32) {
         while self.changes.has(slot) {
             self.changes.pop_front(slot);
+        }
+        self.claims_anew(slot);
+    }
+
+    /// Returns whether this host's claim was given up a short time ago.
+    fn was_released(&self, slot: u32) -> bool {
+        self.released.iter().any(|released| released.has(slot))
+    }
+
+    /// The release of this host's claim is not to be repeated any more.
+    fn claims_anew(&mut self, slot: u32) {
+        for released in &mut self.released {
+            released.remove(slot);
         }
     }
 
@@ -414,16 +432,22 @@ impl Outbox {
         None
     }
 
-    /// The operation of a change. It is in flight from now on.
+    /// The operation of a change of a host whose last message is `silent` ago. It is in flight from now
+    /// on.
     pub(crate) fn presence_op(
         &mut self,
         ticket: HostRef,
         host: &mut Host,
         change: Change,
         history: Vec<Transition>,
+        silent: Span,
     ) -> Op {
         host.set(Marks::IN_FLIGHT, true);
         self.presence_in_flight += 1;
+        let was_released = self.was_released(ticket.slot);
+        if change.is_online() {
+            self.claims_anew(ticket.slot);
+        }
         let (name, since, event) = (host.id(), change.since, change.stamp());
         match change.to {
             Became::Online => Op::Online(Box::new(Online {
@@ -432,15 +456,16 @@ impl Outbox {
                 peer: host.peer().address(),
                 keyed: host.has(Marks::KEYED),
                 since,
-                hold: hold(host),
+                hold: hold(host, silent),
                 event,
                 history,
             })),
             Became::Offline(reason) => Op::Offline(Box::new(Offline {
                 ticket,
                 host: name,
-                // The claim of one in doubt may have an epoch that we were never told: 0 is any of ours.
-                epoch: match host.has(Marks::IN_DOUBT) {
+                // The claim of one in doubt may have an epoch that we were never told, and a failover may
+                // bring an older one back: 0 is any of ours.
+                epoch: match host.has(Marks::IN_DOUBT) || was_released {
                     true => 0,
                     false => host.epoch(),
                 },
@@ -461,17 +486,20 @@ impl Outbox {
         is_unannounced: bool,
     ) {
         let told = host.has(Marks::TOLD_ONLINE);
+        let is_open = told || host.has(Marks::IN_DOUBT);
         let to = match host.presence {
             HostPresence::Online | HostPresence::Inherited => Became::Online,
-            HostPresence::Offline(reason) if told || host.has(Marks::IN_DOUBT) => {
+            HostPresence::Offline(reason) if is_open || self.was_released(slot) => {
                 Became::Offline(reason.unwrap_or(Reason::Lost))
             }
             HostPresence::Offline(_) => return,
         };
+        // The store has confirmed it before, with its event.
+        let is_repeat = to != Became::Online && !is_open && !host.is_unreported();
         if let Some(rest) = host.rest_mut() {
             rest.inventory_behind = to == Became::Online && rest.inventory_from.is_some();
         }
-        let has_event = (to != Became::Online || !told) && !is_unannounced;
+        let has_event = (to != Became::Online || !told) && !is_unannounced && !is_repeat;
         let change = Change {
             to,
             since: host.since,
@@ -535,7 +563,12 @@ impl Outbox {
             Settled::Released
             | Settled::NotOurs
             | Settled::Foreign { .. }
-            | Settled::Contested { .. } => host.set(Marks::TOLD_ONLINE, false),
+            | Settled::Contested { .. } => {
+                host.set(Marks::TOLD_ONLINE, false);
+                if !host.presence.is_online() {
+                    self.note_release(slot);
+                }
+            }
             Settled::Refused(ref why) => {
                 // The write may be partial, so any claim of ours is meant when it is ended, and the
                 // stored presence counts as the opposite: the next audit tries again.
@@ -717,6 +750,19 @@ impl Outbox {
         due
     }
 
+    /// Lets the releases of claims grow old, at an audit while the store is available.
+    pub(crate) fn age_releases(&mut self) {
+        if self.audits.is_multiple_of(AUDITS_PER_RELEASE) {
+            self.released.swap(0, 1);
+            self.released[0].clear();
+        }
+    }
+
+    /// Records that the claim of this host, which is offline here, is not this node's any more.
+    pub(crate) fn note_release(&mut self, slot: u32) {
+        self.released[0].insert(slot);
+    }
+
     /// Queues a write of all hosts.
     pub(crate) fn begin_sweep(&mut self) {
         self.sweep.cursor.get_or_insert(0);
@@ -774,7 +820,7 @@ impl Outbox {
 }
 
 /// Hold of a host that is written as online: a host that has connected is claimed, once.
-fn hold(host: &mut Host) -> Hold {
+fn hold(host: &mut Host, silent: Span) -> Hold {
     let epoch = host.epoch();
     if host.presence == HostPresence::Inherited {
         return Hold::Keep { epoch };
@@ -782,7 +828,8 @@ fn hold(host: &mut Host) -> Hold {
     if host.needs_claim() || epoch == 0 {
         host.set_needs_claim(false);
         let boot = host.boot().map(Box::from);
-        return Hold::Claim { boot };
+        let silent_ms = silent.as_millis();
+        return Hold::Claim { boot, silent_ms };
     }
     Hold::Renew { epoch }
 }

@@ -176,8 +176,8 @@ impl Step<'_> {
         }
     }
 
-    /// Handles an unavailable store. A node without others reports its waiting hosts now; with
-    /// others it learns their owners when the store is available again.
+    /// Handles an unavailable store. A node that knows of no others reports its waiting hosts
+    /// now; any other learns their owners when the store is available again.
     pub(super) fn report_unconfirmed(&mut self) {
         for slot in 0..self.fleet.slots() as u32 {
             let host = self.fleet.host(slot);
@@ -185,7 +185,7 @@ impl Step<'_> {
                 continue;
             };
             let is_online = host.presence.is_online();
-            if !self.cx.has_other_nodes() {
+            if self.cx.is_alone() {
                 for change in self.outbox.unreported(slot) {
                     self.report(slot, change);
                 }
@@ -213,6 +213,7 @@ impl Step<'_> {
                 let id = host.id();
                 self.cx.stats.hosts_moved += 1;
                 self.fleet.hand_over(&mut self.cx, slot);
+                self.outbox.note_release(slot);
                 self.tasks.forget_work(&id);
                 self.tasks.handed_over(&id);
                 if let Some(conn) = conn {

@@ -58,8 +58,10 @@ impl Step<'_> {
                 Presence::Change(slot, change) => {
                     let ticket = self.fleet.reference(slot);
                     let past = self.fleet.past(slot).to_vec();
+                    let silent = self.fleet.silence(&self.cx, slot);
                     if let Some((ticket, host)) = ticket.zip(self.fleet.host_mut(slot)) {
-                        ops.push(self.outbox.presence_op(ticket, host, change, past));
+                        let op = (self.outbox).presence_op(ticket, host, change, past, silent);
+                        ops.push(op);
                     }
                 }
                 Presence::Sweep(slot) => self.sweep(slot),
@@ -183,6 +185,9 @@ impl Step<'_> {
             self.outbox.begin_sweep();
         }
         if due.audit {
+            if self.cx.is_store_up() {
+                self.outbox.age_releases();
+            }
             self.fleet.clean(judge);
             self.tidy_foreign(judge);
             self.sum_up_events();

@@ -32,7 +32,9 @@ use crate::handlers::effect::{Effect, Effects, EventKind};
 use crate::handlers::request::{self, Datagram, ErrorKind, NewTask};
 use crate::handlers::view::{Filter, StoreView};
 use crate::ids::{ConnId, HostId, TaskKey};
-use crate::limits::{REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX};
+use crate::limits::{
+    REPLICATED_RECENT_S, REPORT_BYTES_WAITING_MAX, REPORTS_WAITING_MAX, TRANSITIONS_WAITING_MAX,
+};
 use crate::store::op::{
     Found, FoundHost, FoundResult, HeldHost, HeldTask, Hold, Lifetime, Op, Outcome, Question,
     Reason, Settled, Stored, TaskResult, TaskState,

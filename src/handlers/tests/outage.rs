@@ -19,6 +19,56 @@ fn an_older_store_still_gets_offline_hosts() {
     assert_eq!(world.store.claims["10.0.0.1"], (1, false));
 }
 
+/// A store connection after a failover that brought back these claims, and not the sets of hosts.
+fn fail_over(world: &mut World, claims: BTreeMap<String, (u64, bool)>) {
+    world.go_away();
+    world.store.claims.extend(claims);
+    world.up = true;
+    world.sessions += 1;
+    let _ = world.input(Input::Outcome(Outcome::Available {
+        session: world.sessions,
+        lease_clear: true,
+        lost_data: false,
+    }));
+    world.settle();
+}
+
+#[test]
+fn a_release_that_a_failover_lost_is_repeated() {
+    let mut world = World::new();
+    let conns = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| {
+        let conn = world.open(peer);
+        world.beat(conn);
+        conn
+    });
+    world.pass(SWEEPS_MS);
+    let (claims, before) = (world.store.claims.clone(), world.events().len());
+    for conn in conns {
+        world.end(conn, End::Closed);
+    }
+    let back = world.open("10.0.0.2:2");
+    world.beat(back);
+    let events = world.events().len();
+    assert_eq!(events, before + 3, "two offline and one online");
+    fail_over(&mut world, claims);
+    assert!(!world.store.claims["10.0.0.1"].1, "given up again");
+    assert!(world.store.claims["10.0.0.2"].1, "it is connected");
+    assert_eq!(world.events().len(), events, "without an event");
+}
+
+#[test]
+fn an_old_release_is_not_repeated() {
+    let mut world = World::new();
+    let conn = world.open("10.0.0.1:1");
+    world.beat(conn);
+    world.pass(SWEEPS_MS);
+    let claims = world.store.claims.clone();
+    world.end(conn, End::Closed);
+    world.pass(2_000 * REPLICATED_RECENT_S + AUDITS_MS);
+    fail_over(&mut world, claims);
+    assert!(world.store.claims["10.0.0.1"].1, "as it was found");
+}
+
 #[test]
 fn a_host_back_in_an_outage_is_online_since_then() {
     let mut world = World::new();

@@ -57,7 +57,10 @@ pub(super) fn online(
     if op.keyed {
         space.hash_set(&hash, field::KEYED, "1")?;
     }
-    if let Hold::Claim { boot: Some(boot) } = &op.hold {
+    if let Hold::Claim {
+        boot: Some(boot), ..
+    } = &op.hold
+    {
         space.hash_set(&hash, field::BOOT, boot)?;
     }
     space.hash_put(&hash, field::REASON, None)?;
@@ -83,7 +86,7 @@ fn hold(
     let hash = schema::host(&op.host);
     let stored = epoch(space, &hash)?;
     let (last, is_connected) = match &op.hold {
-        Hold::Claim { boot } => {
+        Hold::Claim { boot, .. } => {
             let before = space.hash_get(&hash, field::BOOT)?;
             let differs = |(one, other): (String, &str)| *one != *other;
             let epoch = stored.saturating_add(1);

@@ -97,7 +97,10 @@ fn online(name: &str, seq: u64) -> Op {
         peer: "10.0.0.1:1".parse().unwrap(),
         keyed: false,
         since: UnixMs(1),
-        hold: crate::store::op::Hold::Claim { boot: None },
+        hold: crate::store::op::Hold::Claim {
+            boot: None,
+            silent_ms: 0,
+        },
         event: Some(Stamp { at: UnixMs(1), seq }),
     }))
 }

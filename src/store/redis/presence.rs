@@ -74,6 +74,7 @@ impl<'a> Online<'a> {
         let mut facts = list(replies.value()?)?.into_iter();
         let mut next = || facts.next().unwrap_or(Value::Nil);
         let epoch = match int(next())? {
+            -3 => return Ok(Err(OnlineStep::Leave(Settled::Foreign { is_free: false }))),
             epoch @ ..=-1 => {
                 let is_first = epoch == -2;
                 return Ok(Err(OnlineStep::Leave(Settled::Contested { is_first })));
@@ -111,11 +112,14 @@ impl Job for Online<'_> {
         match (&self.stage, &op.hold) {
             (OnlineStep::Claim, hold) => {
                 step.shared(0, Shared::OwnAdd, op.host.as_str());
-                let boot = match hold {
-                    Hold::Claim { boot } => boot.as_deref().unwrap_or_default(),
-                    Hold::Renew { .. } | Hold::Keep { .. } => "",
+                let (boot, silent_ms) = match hold {
+                    Hold::Claim { boot, silent_ms } => {
+                        (boot.as_deref().unwrap_or_default(), *silent_ms)
+                    }
+                    Hold::Renew { .. } | Hold::Keep { .. } => ("", 0),
                 };
-                self.describe(step, Shared::Claim).arg(boot);
+                let claim = self.describe(step, Shared::Claim);
+                claim.arg(boot).arg(silent_ms);
                 self.enter(step, 2);
             }
             (OnlineStep::Renew { epoch }, hold) => {

@@ -96,7 +96,10 @@ fn online(name: &str, seq: u64) -> Op {
         peer: "10.0.0.7:40000".parse().unwrap(),
         keyed: false,
         since: UnixMs(1_000),
-        hold: op::Hold::Claim { boot: None },
+        hold: op::Hold::Claim {
+            boot: None,
+            silent_ms: 0,
+        },
         event: Some(stamp(seq)),
     }))
 }

@@ -259,3 +259,49 @@ fn a_contested_claim_is_refused_for_a_minute() {
     let barred = field(one, &schema::host(&host("a")), "barred_until");
     assert!(barred.is_some());
 }
+
+#[test]
+fn a_late_claim_takes_no_host_that_moved() {
+    let server = RedisServer::start(&[]);
+    let (mut old, mut new) = (server.store(settings("n1")), server.store(settings("n2")));
+    let late = |silent_ms| {
+        let Op::Online(mut op) = online("a", 2) else {
+            panic!("no claim");
+        };
+        op.hold = op::Hold::Claim {
+            boot: None,
+            silent_ms,
+        };
+        Op::Online(op)
+    };
+    // Free hosts are claimed, however late.
+    assert!(matches!(
+        settle(&mut new, late(60_000)),
+        Settled::Claimed { epoch: 1, .. }
+    ));
+    let foreign = Settled::Foreign { is_free: false };
+    assert_eq!(settle(&mut old, late(60_000)), foreign);
+    assert_eq!(set(&mut old, &schema::node_hosts("n1")), [""; 0]);
+    assert_eq!(set(&mut old, schema::EXISTS), ["a"]);
+    // Its own claim never stands in the way.
+    assert_eq!(
+        settle(&mut new, late(60_000)),
+        Settled::Claimed {
+            epoch: 2,
+            moved: false,
+            restarted: false,
+            keyed: false
+        }
+    );
+    // A message of the host after the other claim, or a claim in time.
+    let key = schema::host(&host("a"));
+    server.say(&["HINCRBY", &key, "claimed", "-60001"]);
+    assert!(matches!(
+        settle(&mut old, late(60_000)),
+        Settled::Claimed { epoch: 3, .. }
+    ));
+    assert!(matches!(
+        settle(&mut new, late(999)),
+        Settled::Claimed { epoch: 4, .. }
+    ));
+}

@@ -205,7 +205,10 @@ fn online(name: &str, event: Option<u64>) -> Op {
         peer: "10.0.0.1:4711".parse().unwrap(),
         keyed: false,
         since: UnixMs(1_700_000_000_000),
-        hold: Hold::Claim { boot: None },
+        hold: Hold::Claim {
+            boot: None,
+            silent_ms: 0,
+        },
         event: event.map(stamp),
     }))
 }

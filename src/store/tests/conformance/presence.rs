@@ -203,6 +203,7 @@ pub fn a_claim_says_what_it_found(open: &mut Factory<'_>) {
     let mut s = open(settings());
     let claim = |boot: Option<&str>| Hold::Claim {
         boot: boot.map(Into::into),
+        silent_ms: 0,
     };
     let found = |epoch, moved, restarted| Settled::Claimed {
         epoch,
