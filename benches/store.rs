@@ -68,7 +68,10 @@ fn come_and_go(store: &mut dyn Backend, hosts: u32) {
             host: host(number),
             peer: (Ipv4Addr::LOCALHOST, 40_000).into(),
             keyed: false,
-            hold: anthill::store::op::Hold::Claim { boot: None },
+            hold: anthill::store::op::Hold::Claim {
+                boot: None,
+                silent_ms: 0,
+            },
             since: AT,
             event: Some(stamp(1)),
         }))

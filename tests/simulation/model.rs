@@ -21,6 +21,8 @@ use crate::dice::Dice;
 const GROUPS: usize = 3;
 const EXISTS: &str = "exists";
 const NODES: &str = "nodes";
+/// Age of a host's last message at which a claim is late.
+const LATE: Span = Span::from_secs(1);
 /// Writes that a failover may lose.
 const LOSS: Span = Span::from_secs(2);
 
@@ -56,6 +58,10 @@ pub struct Model {
     pub cuts: u64,
     /// Counts failovers: each ends all connections.
     generation: u64,
+    /// The count at which each node has connected last.
+    connected: BTreeMap<String, u64>,
+    /// Times before which each failover kept all writes, and times of the failovers.
+    pub lost: Vec<(Instant, Instant)>,
 }
 
 /// The store, shared by the nodes.
@@ -71,6 +77,8 @@ impl Shared {
             cut_off: BTreeSet::new(),
             cuts: 0,
             generation: 1,
+            connected: BTreeMap::new(),
+            lost: Vec::new(),
         })))
     }
 
@@ -123,22 +131,26 @@ impl Model {
         let lost = self.dice.ms(0, LOSS.as_millis());
         let now = self.now;
         let group = &mut self.groups[place];
-        let kept = group
-            .kept
-            .iter()
-            .rev()
-            .find(|(at, _)| now.since(*at) >= lost);
+        // Each state was kept before a write, so the oldest of this span has all earlier writes.
+        let kept = group.kept.iter().find(|(at, _)| now.since(*at) <= lost);
         if let Some((_, keys)) = kept {
             group.keys = keys.clone();
         }
         group.kept.clear();
         group.down_until = now + down;
+        let kept_until = Instant::from_nanos(now.as_nanos().saturating_sub(lost.as_nanos()));
+        self.lost.push((kept_until, now));
         self.generation += 1;
     }
 
     /// Returns whether all primaries answer this node.
     pub fn is_reached_by(&self, node: &str) -> bool {
         !self.cut_off.contains(node) && self.groups.iter().all(|g| g.down_until <= self.now)
+    }
+
+    /// Returns whether this node reaches all primaries, and has noticed the last failover.
+    pub fn is_connected(&self, node: &str) -> bool {
+        self.is_reached_by(node) && self.connected.get(node) == Some(&self.generation)
     }
 
     /// All primaries answer from now on.
@@ -281,11 +293,16 @@ impl Connection {
         let (host, node) = (op.host.as_str(), self.node.clone());
         let (own, hash) = (set_of(&node), hash_of(host));
         let (last, is_connected) = match &op.hold {
-            Hold::Claim { boot } => {
+            Hold::Claim { boot, silent_ms } => {
                 self.add(&own, host)?;
                 let boot = boot.as_deref().map(str::to_owned);
-                let settled = self.on(&hash, |value, _| claim(value, &node, boot))?;
-                self.add(EXISTS, host)?;
+                let silent = Span::from_millis(*silent_ms);
+                let settled =
+                    self.on(&hash, |value, now| claim(value, &node, boot, silent, now))?;
+                match settled {
+                    Settled::Foreign { .. } => self.remove(&own, host)?,
+                    _ => self.add(EXISTS, host)?,
+                }
                 return Ok(settled);
             }
             Hold::Renew { epoch } => (*epoch, true),
@@ -430,9 +447,25 @@ impl Connection {
 }
 
 /// `lua/claim.lua`, without its bound on claims a minute.
-fn claim(value: &mut Value, node: &str, boot: Option<String>) -> Settled {
+fn claim(
+    value: &mut Value,
+    node: &str,
+    boot: Option<String>,
+    silent: Span,
+    now: Instant,
+) -> Settled {
     let epoch = epoch_of(value).unwrap_or(0) + 1;
     let fields = &mut value.fields;
+    let is_elsewhere = fields
+        .get("node")
+        .is_some_and(|holder| !holder.is_empty() && holder != node);
+    let now_ms = now.as_nanos() / 1_000_000;
+    let claimed: Option<u64> = fields.get("claimed").and_then(|at| at.parse().ok());
+    let is_newer = claimed.is_some_and(|at| at > now_ms.saturating_sub(silent.as_millis()));
+    if is_elsewhere && silent >= LATE && is_newer {
+        return Settled::Foreign { is_free: false };
+    }
+    fields.insert("claimed".to_owned(), now_ms.to_string());
     let before = fields.insert("node".to_owned(), node.to_owned());
     fields.insert("epoch".to_owned(), epoch.to_string());
     let moved = before.is_some_and(|before| !before.is_empty() && before != node);
@@ -481,14 +514,17 @@ fn renew(value: &mut Value, node: &str, epoch: u64, is_connected: bool) -> (u8, 
 
 impl Backend for Connection {
     fn open(&mut self) -> Result<(), StoreError> {
-        let model = self.shared.get();
+        let mut model = self.shared.get();
         if !model.is_reached_by(&self.node) {
             self.generation = None;
             return Err(StoreError::Unavailable("refused".to_owned()));
         }
-        let generation = *self.generation.get_or_insert(model.generation);
-        match generation == model.generation {
-            true => Ok(()),
+        let current = model.generation;
+        match *self.generation.get_or_insert(current) == current {
+            true => {
+                model.connected.insert(self.node.clone(), current);
+                Ok(())
+            }
             false => Err(StoreError::Unavailable("the connection is gone".to_owned())),
         }
     }

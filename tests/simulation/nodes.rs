@@ -42,6 +42,8 @@ pub struct Nodes {
     nodes: Vec<Node>,
     hosts: Vec<Host>,
     is_calm: bool,
+    /// Hosts whose release a failover may have lost, and whose node has died before it could repeat it.
+    unrepeated: BTreeSet<String>,
     processes: u64,
     spools: tempfile::TempDir,
     pub counts: BTreeMap<&'static str, u64>,
@@ -71,16 +73,15 @@ struct Process {
     /// Ends of connections on their way.
     ends: Vec<(Instant, ConnId, End)>,
     up_since: Option<Instant>,
-    /// It has reached the store since its start. Before that it does not know of other nodes.
-    was_up: bool,
+    /// Time of its last connection to the store.
+    connected: Instant,
+    /// Its last look has shown no other node. While the store is away it reports at once.
+    is_alone: bool,
     /// Claims that are asked for, and hosts whose claims are confirmed, with the time of that.
     asked: Vec<(HostRef, String)>,
     confirmed: BTreeMap<String, Instant>,
-    /// Time of the last connection of each host.
-    opened: BTreeMap<String, Instant>,
-    /// Hosts that were claimed long after they had connected, since the store was unavailable. They may
-    /// have moved meanwhile, and be claimed back: see `Settled::Claimed`.
-    late: BTreeSet<String>,
+    /// Hosts whose claims it gave up, with the time of the answer.
+    released: BTreeMap<String, Instant>,
 }
 
 /// A connection of a host.
@@ -169,6 +170,7 @@ impl Nodes {
             nodes,
             hosts,
             is_calm: false,
+            unrepeated: BTreeSet::new(),
             processes: 0,
             spools: spools.expect("a directory"),
             counts: BTreeMap::new(),
@@ -246,8 +248,9 @@ impl Nodes {
                 self.store.get().fail_over(down);
             }
             1 => {
-                if self.nodes[node].process.take().is_some() {
+                if let Some(process) = self.nodes[node].process.take() {
                     self.count("nodes killed");
+                    self.note_unrepeated(&process);
                     self.log(format_args!("{name} is killed until {until:?}"));
                     self.nodes[node].starts = Some(until);
                 }
@@ -287,6 +290,20 @@ impl Nodes {
                 }
             }
         }
+    }
+
+    /// Notes the hosts whose releases a dead node would have repeated.
+    fn note_unrepeated(&mut self, process: &Process) {
+        let store = self.store.get();
+        // It has not connected since then, or not rewritten its hosts.
+        let failovers = store.lost.iter();
+        let failovers = failovers.filter(|(_, at)| *at + RENEWAL > process.connected);
+        let Some((kept, _)) = failovers.min() else {
+            return;
+        };
+        let is_lost = |at: &Instant| at >= kept;
+        let hosts = process.released.iter().filter(|(_, at)| is_lost(at));
+        self.unrepeated.extend(hosts.map(|(host, _)| host.clone()));
     }
 
     /// A host drops its connection. Its node hears of that at once, late, or never.
@@ -391,7 +408,6 @@ impl Nodes {
             generation: process.generation,
         };
         process.conns.insert(conn, place);
-        process.opened.insert(host.name.clone(), now);
         process.confirmed.remove(&host.name);
         let link = Link {
             node,
@@ -471,7 +487,9 @@ impl Nodes {
         };
         node.process = Some(Process {
             number,
-            core: Core::new(rules(self.dice.number()), number << 32).with_labels(labels),
+            core: Core::new(rules(self.dice.number()), number << 32)
+                .with_labels(labels)
+                .with_shared_store(),
             worker: Worker::new(
                 Box::new(move || store.connection(&name, number)),
                 plan,
@@ -486,11 +504,11 @@ impl Nodes {
             generation: 0,
             ends: Vec::new(),
             up_since: None,
-            was_up: false,
+            connected: self.now,
+            is_alone: false,
             asked: Vec::new(),
             confirmed: BTreeMap::new(),
-            opened: BTreeMap::new(),
-            late: BTreeSet::new(),
+            released: BTreeMap::new(),
         });
         let name = self.nodes[place].name.clone();
         self.log(format_args!("{name} starts"));
@@ -537,8 +555,10 @@ impl Nodes {
             && let Some(outcome) = process.told.pop_front()
         {
             process.note(&outcome, self.now);
-            if let Outcome::Available { .. } | Outcome::Unavailable(_) | Outcome::Ended(_) =
-                &outcome
+            if let Outcome::Available { .. }
+            | Outcome::Unavailable(_)
+            | Outcome::Nodes { .. }
+            | Outcome::Ended(_) = &outcome
             {
                 let name = self.nodes[place].name.clone();
                 self.log(format_args!("{name}: {outcome:?}"));
@@ -591,10 +611,10 @@ impl Nodes {
         let Some(process) = &self.nodes[node].process else {
             return;
         };
-        let is_late = process.late.contains(host);
-        let lives = self.lives(host).filter(|_| process.was_up).cloned();
-        if is_late && lives.is_some() {
-            return self.count("offline though connected, after a late claim");
+        let is_on_its_own = process.is_alone && process.up_since.is_none();
+        let lives = self.lives(host).cloned();
+        if is_on_its_own && lives.is_some() {
+            return self.count("offline though connected, by a node that knew of no others");
         }
         assert_eq!(
             lives, None,
@@ -602,8 +622,8 @@ impl Nodes {
         );
     }
 
-    /// The node at which a host lives. A host is not told offline while it has a connection at a node that reaches the store and has
-    /// its claim.
+    /// The node at which a host lives: it has a connection there, and the node reaches the store and
+    /// has had its claim confirmed since the last failover.
     fn lives(&self, host: &str) -> Option<&String> {
         let store = self.store.get();
         let at = self.nodes.iter().find(|node| {
@@ -623,7 +643,7 @@ impl Nodes {
                 .is_some_and(|up| self.now.since(up) > RENEWAL);
             let claimed = process.confirmed.get(host);
             let is_claimed = claimed.is_some_and(|at| self.now.since(*at) > TICK);
-            let reaches = store.is_reached_by(&node.name) && node.stands_until <= self.now;
+            let reaches = store.is_connected(&node.name) && node.stands_until <= self.now;
             lives && is_up && is_claimed && reaches
         });
         at.map(|node| &node.name)
@@ -632,6 +652,8 @@ impl Nodes {
     /// A difference between connections, cores and store, if there is one.
     fn disagreement(&self) -> Option<String> {
         let store = self.store.get();
+        // Such a claim stays until the host returns, and such an entry of `exists` until it is adopted.
+        let is_left = |host: &String| self.unrepeated.contains(host);
         let mut held: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         let mut present = BTreeSet::new();
         for host in &self.hosts {
@@ -641,7 +663,7 @@ impl Nodes {
                 if host.connects.is_some() {
                     return Some(format!("{name} is not connected"));
                 }
-                if holder.is_some() {
+                if holder.is_some() && !is_left(name) {
                     return Some(format!("{name} has left, and {holder:?} holds it"));
                 }
                 continue;
@@ -679,7 +701,8 @@ impl Nodes {
                 }
             }
         }
-        let exists = store.exists();
+        let mut exists = store.exists();
+        exists.retain(|host| present.contains(host) || !is_left(host));
         (exists != present).then(|| format!("`exists` is {exists:?}, connected are {present:?}"))
     }
 }
@@ -730,30 +753,27 @@ impl Process {
         match outcome {
             Outcome::Available { .. } => {
                 self.up_since = Some(now);
-                self.was_up = true;
+                self.connected = now;
                 self.asked.clear();
                 self.confirmed.clear();
             }
             Outcome::Unavailable(_) => self.up_since = None,
+            Outcome::Nodes { are_several } => self.is_alone = !are_several,
             Outcome::Presence { ticket, settled } => {
                 let Some(place) = self.asked.iter().position(|(asked, _)| asked == ticket) else {
                     return;
                 };
                 let host = self.asked[place].1.clone();
-                if let Settled::Claimed { .. } = settled {
-                    let opened = self.opened.get(&host);
-                    match opened.is_some_and(|at| now.since(*at) > Span::from_millis(500)) {
-                        true => self.late.insert(host.clone()),
-                        false => self.late.remove(&host),
-                    };
-                }
                 match settled {
                     Settled::Claimed { .. }
                     | Settled::Renewed { .. }
                     | Settled::Returned { .. } => {
                         self.confirmed.entry(host).or_insert(now);
                     }
-                    Settled::Released | Settled::NotOurs => drop(self.confirmed.remove(&host)),
+                    Settled::Released | Settled::NotOurs => {
+                        self.confirmed.remove(&host);
+                        self.released.insert(host, now);
+                    }
                     Settled::Foreign { .. } | Settled::Contested { .. } | Settled::Refused(_) => {
                         self.confirmed.remove(&host);
                     }
