@@ -157,7 +157,11 @@ fn a_host_is_shown_the_same_at_every_node() {
 
 #[test]
 fn every_node_lists_the_hosts_of_all() {
-    let nodes = Nodes::new(2);
+    let mut nodes = Nodes::new(2);
+    // Longer than the test takes: its hosts send no heartbeats.
+    for home in &mut nodes.homes {
+        home.set("heartbeat.timeout_s", 120);
+    }
     let servers = nodes.start();
     let connect = |server: &Server, name: &str, from: usize, to: usize| -> Vec<Host> {
         let host = |number| Host::named(server.tcp, "127.0.127.1", &format!("{name}-{number}"));
