@@ -356,7 +356,13 @@ fn spawn(job: &Job, state: &mut State) -> Result<Watched, Ended> {
                 io::ErrorKind::NotFound => NOT_FOUND,
                 _ => REFUSED,
             };
-            Err(Ended::reason(exit, &format!("{program}: {error}")))
+            // The system is not asked: its strings end with this character.
+            let is_nul = error.kind() == io::ErrorKind::InvalidInput;
+            let why = match is_nul && error.raw_os_error().is_none() {
+                true => "a word of the command has the character NUL".to_owned(),
+                false => error.to_string(),
+            };
+            Err(Ended::reason(exit, &format!("{program}: {why}")))
         }
     }
 }

@@ -131,6 +131,17 @@ fn a_stopped_command_ends_with_its_time() {
 }
 
 #[test]
+fn a_command_with_a_nul_is_refused_in_words() {
+    let finished = sh("echo a\0b");
+    assert_eq!(finished.exit, REFUSED);
+    let out = text(&finished);
+    assert!(
+        out.contains("the character NUL") && !out.contains("data"),
+        "{out}"
+    );
+}
+
+#[test]
 fn leftovers_of_a_killed_runner_are_ended() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = Command::new("/bin/sh")
