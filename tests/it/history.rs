@@ -46,7 +46,7 @@ fn history_survives_a_restart(mut home: Home) {
     let (status, said) = server.get(&format!("/v1/history/hosts?at={soon}"));
     assert_eq!(status, 400);
     assert!(said.contains("at is in the future"), "{said}");
-    // The count is taken every ten seconds, and at the stop.
+    // The count is written every ten seconds, and at the stop.
     let counted = server.json("/v1/history?minutes=2");
     assert_eq!(counted["online"].as_array().expect("counts").len(), 2);
     server.stop();
