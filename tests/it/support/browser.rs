@@ -25,6 +25,9 @@ pub struct Browser {
     _profile: tempfile::TempDir,
 }
 
+/// Time of a script that waits for frames. A busy machine draws some in a second.
+const SCRIPT_MS: u64 = 150_000;
+
 /// A key of the keyboard, as WebDriver names it.
 pub const ENTER: &str = "\u{e007}";
 pub const ESCAPE: &str = "\u{e00c}";
@@ -48,7 +51,7 @@ impl Browser {
                 panic!("chromium and chromedriver are needed, scripts/test installs them: {error}")
             });
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(60)))
+            .timeout_global(Some(Duration::from_millis(SCRIPT_MS + 30_000)))
             .http_status_as_error(false)
             .proxy(None)
             .build();
@@ -74,6 +77,7 @@ impl Browser {
         ];
         let wish = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
+            "timeouts": {"script": SCRIPT_MS},
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         }}});
