@@ -513,6 +513,11 @@ pub const HOSTS_SHOWN_PER_STEP_MAX: usize = 1_024;
 pub const DISPATCH_WAIT_S_MAX: u64 = 10;
 /// Read requests that the store thread holds. A further one is refused for now.
 pub const READS_WAITING_MAX: usize = 256;
+/// Questions about many hosts that the store thread has at once, so that the writes of hosts do not
+/// wait for all of them. Further ones follow as these are answered.
+pub const READS_LARGE_MAX: usize = 4;
+/// Hosts from which on a question about them by name counts among those.
+pub const READ_LARGE_HOSTS: usize = 64;
 /// Milliseconds for which a copy of the hosts of other nodes is young enough to answer; longer if
 /// reading it takes longer.
 pub const FOREIGN_YOUNG_MS: u64 = 1_000;
@@ -521,6 +526,12 @@ pub const FOREIGN_KEPT_S: u64 = 60;
 /// Seconds without a page after which a scan for the copy counts as lost. The next request begins
 /// another.
 pub const FOREIGN_PAGE_S_MAX: u64 = 15;
+/// Multiple of the time of its reading for which an older copy still answers surveys, while it is
+/// read anew. Only if that takes more than [`FOREIGN_YOUNG_MS`].
+pub const FOREIGN_OLD_FACTOR: u64 = 4;
+/// Milliseconds for which a survey waits for the first copy. Then it is answered with the hosts read
+/// so far, and says so.
+pub const FOREIGN_PATIENCE_MS: u64 = 4_000;
 /// Requests that wait for the copy. Further ones are answered 503.
 pub const FOREIGN_WAITING_MAX: usize = 64;
 /// Unfinished results of all connections, in bytes. Beyond, their connections are paused.

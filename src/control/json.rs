@@ -281,6 +281,7 @@ pub fn summary(json: &mut Json, view: &Summary) {
             json.member(reason.as_str(), count);
         }
     });
+    json.optional("complete", view.is_partial.then_some(false));
     json.member("by", grouping(&view.by));
     json.list("groups", &view.groups, |json, group| {
         json.member("name", &group.name);
@@ -315,6 +316,7 @@ pub fn columns(json: &mut Json, range: &Range<usize>, columns: &Columns) -> bool
         (0..STATES).for_each(|number| json.element(state_name(number)));
         json.close(b']');
         json.member("next", columns.next.map(|next| next.to_string()));
+        json.optional("complete", columns.is_partial.then_some(false));
         json.name("groups");
         json.open(b'[');
         for level in &columns.levels {
@@ -696,6 +698,7 @@ mod tests {
             places: (0..count as u32).map(|n| n % 2).collect(),
         };
         Columns {
+            is_partial: false,
             at: UnixMs(1_000),
             ids: (0..count).map(|n| id(&format!("h-{n}"))).collect(),
             states: (0..count).map(|n| n as u8 % 3).collect(),
@@ -756,6 +759,7 @@ mod tests {
             offline: 1,
         };
         let view = Summary {
+            is_partial: false,
             at: UnixMs(1_000),
             states: [5, 0, 1, 0, 0, 0, 1],
             lost_lately: 2,

@@ -42,6 +42,12 @@ impl<'a> Directory<'a> {
         }
     }
 
+    /// Returns whether the copy of the hosts of other nodes is still being read for the first time, or
+    /// cannot be read.
+    pub(crate) fn misses_hosts(&self, cx: &Ctx<'_>) -> bool {
+        *cx.had_others && !self.fleet.foreign().is_complete()
+    }
+
     /// The first slot from `slot` on; none at the end.
     pub(crate) fn place(&self, slot: u32) -> Option<u32> {
         if (slot as usize) < self.fleet.slots() {

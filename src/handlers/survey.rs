@@ -75,6 +75,14 @@ pub enum Survey {
     },
 }
 
+impl Survey {
+    /// Returns whether it is of all hosts.
+    pub(crate) fn is_of_all(&self) -> bool {
+        let (Self::Summary { target, .. } | Self::Columns { target, .. }) = self;
+        target.is_none()
+    }
+}
+
 /// Counts of the fleet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
@@ -96,6 +104,8 @@ pub struct Summary {
     pub rest: Option<(u64, GroupCount)>,
     /// Hosts online with the longest silence, the longest first, in seconds.
     pub silent: Vec<(HostId, u64)>,
+    /// Hosts of other nodes are missing: they are not read yet, or the store is unavailable.
+    pub is_partial: bool,
 }
 
 /// Hosts of a group.
@@ -124,6 +134,8 @@ pub struct Columns {
     pub levels: Vec<Level>,
     /// Start of the next page, if there may be one.
     pub next: Option<u64>,
+    /// Hosts of other nodes are missing: they are not read yet, or the store is unavailable.
+    pub is_partial: bool,
 }
 
 /// One level of groups.
@@ -215,6 +227,8 @@ struct Walk {
     slot: u32,
     /// The terms of the target must match: it is the first page.
     is_first: bool,
+    /// Hosts of other nodes are missing.
+    is_partial: bool,
     found: Found,
 }
 
@@ -285,6 +299,7 @@ impl Surveys {
             resolution: resolution.map(|resolution| resolution.starting_at(slot)),
             slot,
             is_first: slot == 0,
+            is_partial: hosts.misses_hosts(cx),
             found,
         });
         self.step(cx, hosts, max);
@@ -303,7 +318,7 @@ impl Surveys {
             }
             Ok(false) => self.line.push_back(walk),
             Ok(true) => {
-                let answer = walk.found.finish(cx, hosts);
+                let answer = walk.found.finish(cx, hosts, walk.is_partial);
                 cx.respond(walk.requester, answer);
             }
             Err(refusal) => cx.respond(walk.requester, refusal.into()),
@@ -373,9 +388,12 @@ impl Found {
         matches!(self, Self::Columns(listing) if listing.columns.next.is_some())
     }
 
-    fn finish(self, cx: &Ctx<'_>, hosts: Directory<'_>) -> Response {
+    fn finish(self, cx: &Ctx<'_>, hosts: Directory<'_>, is_partial: bool) -> Response {
         match self {
-            Self::Summary(counting) => Response::Summary(Box::new(counting.finish(cx, hosts))),
+            Self::Summary(counting) => {
+                let summary = counting.finish(cx, hosts, is_partial);
+                Response::Summary(Box::new(summary))
+            }
             Self::Columns(listing) => {
                 let mut columns = listing.columns;
                 for (level, groups) in columns.levels.iter_mut().zip(listing.groups) {
@@ -385,6 +403,7 @@ impl Found {
                     }
                 }
                 columns.at = cx.at.wall;
+                columns.is_partial = is_partial;
                 Response::Columns(Box::new(columns))
             }
         }
@@ -436,7 +455,7 @@ impl Counting {
         }
     }
 
-    fn finish(self, cx: &Ctx<'_>, hosts: Directory<'_>) -> Summary {
+    fn finish(self, cx: &Ctx<'_>, hosts: Directory<'_>, is_partial: bool) -> Summary {
         let mut groups: Vec<_> = self.groups.into_iter().collect();
         // The largest first, then in the order of their addresses.
         groups.sort_by_cached_key(|(group, (online, offline))| {
@@ -470,6 +489,7 @@ impl Counting {
             groups: groups.into_iter().map(named).collect(),
             rest: (!others.is_empty()).then_some((others.len() as u64, rest)),
             silent: silent.collect(),
+            is_partial,
         }
     }
 }

@@ -22,6 +22,16 @@ pub(super) const FIELDS: [&str; 10] = [
     field::LABELS,
 ];
 
+/// Fields of a host's hash that counts and targets need.
+pub(super) const BRIEF_FIELDS: [&str; 6] = [
+    field::NODE,
+    field::IP,
+    field::SINCE,
+    field::REASON,
+    field::KEYED,
+    field::LABELS,
+];
+
 /// A host, and the sets that name it.
 #[derive(Debug)]
 pub(super) struct StoredHost {
@@ -95,6 +105,20 @@ impl StoredHost {
             is_seen: seen.is_some(),
             held,
         }
+    }
+
+    /// From the values of [`BRIEF_FIELDS`] and the score of its last message.
+    pub fn brief(
+        host: &HostId,
+        values: impl IntoIterator<Item = Option<String>>,
+        seen: Option<f64>,
+    ) -> Self {
+        let mut values = values.into_iter();
+        let values = FIELDS.map(|field| match BRIEF_FIELDS.contains(&field) {
+            true => values.next().flatten(),
+            false => None,
+        });
+        Self::new(host, values, seen, Vec::new(), (false, false))
     }
 
     /// Adds the labels from an administrator.

@@ -332,6 +332,58 @@ fn a_start_reads_no_host_of_other_nodes() {
     }
 }
 
+#[test]
+fn counts_include_hosts_that_no_other_set_names() {
+    let nodes = Nodes::new(1);
+    let redis = &nodes.redis;
+    let seed = "
+        redis.call('SADD', 'anthill:nodes', 'other')
+        redis.call('SET', 'anthill:node:other', '1')
+        for number = 1, 2500 do
+            local host = 'f' .. number
+            redis.call('HSET', 'anthill:host:' .. host, 'epoch', 1, 'since', 5, 'ip', '10.0.0.1',
+                       'hostname', 'machine', 'node', number <= 2000 and 'other' or '',
+                       'labels', number % 2 == 0 and '{\"dc\":\"fra\"}' or '{}')
+            if number <= 2000 then
+                redis.call('SADD', 'exists', host)
+                redis.call('SADD', 'anthill:node:other:hosts', host)
+            end
+            -- Some have sent nothing since a loss of this set.
+            if number > 3 then redis.call('ZADD', 'anthill:seen', 6, host) end
+        end
+        -- One of an older server, which knows no claims.
+        redis.call('SADD', 'exists', '10.0.0.7')";
+    let _: Option<String> = redis.say(&["EVAL", seed, "0"]);
+    let server = nodes.homes[0].start();
+    server.until_ready(true);
+    let lranges = calls(redis, "lrange");
+    let summary = until("the hosts are counted", || {
+        let summary = server.json("/v1/summary?by=label:dc");
+        (summary["hosts"] == 2_501).then_some(summary)
+    });
+    assert_eq!(summary["online"], 2_001, "{summary}");
+    assert_eq!(summary["offline"]["unknown"], 500);
+    assert!(summary.get("complete").is_none(), "{summary}");
+    let named = |group: &&Value| group["name"] == "fra";
+    let groups = list(&summary, "groups");
+    let fra = groups.iter().find(named).expect("a group");
+    assert_eq!(
+        (&fra["online"], &fra["offline"]),
+        (&1_000.into(), &250.into())
+    );
+    assert!(
+        calls(redis, "lrange") < lranges + 50,
+        "a list for each host"
+    );
+    // A list shows all facts.
+    let page = server.json("/v1/hosts?target=f7");
+    let shown = &page["hosts"][0];
+    assert_eq!(
+        (&shown["hostname"], &shown["node"]),
+        (&"machine".into(), &"other".into())
+    );
+}
+
 super::support::on_both_stores!(a_single_node_lists_itself);
 
 fn a_single_node_lists_itself(mut home: Home) {

@@ -7,8 +7,12 @@
 //! ```
 //!
 //! The copy exists only while it is used. It answers for a second, or for as long as its scan took, so
-//! that the store is scanned for at most half of the time. A row keeps its slot from scan to scan, so a walk over
-//! pages shows every host that stays.
+//! that the store is scanned for at most half of the time. Surveys take an older copy if the scan took
+//! long, and begin the next scan; and they take a part of the first copy rather than wait for long. A
+//! row keeps its slot from scan to scan, so a walk over pages shows every host that stays.
+//!
+//! A scan first reads the hosts that were seen, then the names of those online. Only the names that are
+//! not online in the copy are then read.
 
 use crate::handlers::fleet::Fleet;
 use crate::handlers::fleet::facts::HostFacts;
@@ -18,9 +22,10 @@ use crate::handlers::fleet::labels::{LabelRules, Labels, stored_labels};
 use crate::handlers::request::Request;
 use crate::ids::{HostId, Numbered};
 use crate::limits::{
-    FOREIGN_KEPT_S, FOREIGN_PAGE_S_MAX, FOREIGN_WAITING_MAX, FOREIGN_YOUNG_MS, HOSTS_MAX,
+    FOREIGN_KEPT_S, FOREIGN_OLD_FACTOR, FOREIGN_PAGE_S_MAX, FOREIGN_PATIENCE_MS,
+    FOREIGN_WAITING_MAX, FOREIGN_YOUNG_MS, HOSTS_MAX,
 };
-use crate::store::op::HostRecord;
+use crate::store::op::{HostRecord, ScanPlace};
 use crate::time::{Instant, Span};
 
 /// Slot of the first row: those of the node's own hosts are below.
@@ -43,11 +48,15 @@ pub(crate) struct Foreign {
     begun: Instant,
     heard: Instant,
     is_under_way: bool,
+    /// The page after the hosts that are read now.
+    next: Option<ScanPlace>,
     /// End of the last scan; none if there is no copy.
     done: Option<Instant>,
+    /// Duration of the last scan.
+    took: Span,
     /// Last use.
     used: Instant,
-    waiting: Vec<(u64, Request)>,
+    waiting: Vec<(u64, Request, Instant)>,
 }
 
 impl Default for Foreign {
@@ -61,7 +70,9 @@ impl Default for Foreign {
             begun: Instant::ZERO,
             heard: Instant::ZERO,
             is_under_way: false,
+            next: None,
             done: None,
+            took: Span::ZERO,
             used: Instant::ZERO,
             waiting: Vec::new(),
         }
@@ -71,8 +82,10 @@ impl Default for Foreign {
 /// Next step for a request that needs the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// The copy is young.
+    /// The copy is young enough.
     Now,
+    /// So it is, and a scan is to begin.
+    NowAndScan,
     /// The request waits, and a scan is to begin.
     Scan,
     /// The request waits for the scan under way.
@@ -88,29 +101,65 @@ impl Foreign {
         if self.is_young(now) {
             return Use::Now;
         }
+        // A scan whose question was dropped is begun again.
+        let is_lost = now.since(self.heard) > Span::from_secs(FOREIGN_PAGE_S_MAX);
+        let is_scanning = self.is_under_way && !is_lost;
+        if matches!(request, Request::Survey(_)) && self.is_usable(now) {
+            return match is_scanning {
+                true => Use::Now,
+                false => Use::NowAndScan,
+            };
+        }
         if self.waiting.len() >= FOREIGN_WAITING_MAX {
             return Use::Refuse;
         }
-        self.waiting.push((requester, request.clone()));
-        // A scan whose question was dropped is begun again.
-        let is_lost = now.since(self.heard) > Span::from_secs(FOREIGN_PAGE_S_MAX);
-        match self.is_under_way && !is_lost {
+        self.waiting.push((requester, request.clone(), now));
+        match is_scanning {
             true => Use::Wait,
             false => Use::Scan,
         }
     }
 
+    /// Takes the surveys that have waited long enough for the first copy. One with a target waits for
+    /// all hosts, since a term without a match is an error.
+    pub(crate) fn take_impatient(&mut self, now: Instant) -> Vec<(u64, Request)> {
+        if self.done.is_some() {
+            return Vec::new();
+        }
+        let patience = Span::from_millis(FOREIGN_PATIENCE_MS);
+        let is_due = |(_, request, since): &mut (u64, Request, Instant)| {
+            let is_counted = matches!(request, Request::Survey(survey) if survey.is_of_all());
+            is_counted && now.since(*since) >= patience
+        };
+        let due = self.waiting.extract_if(.., is_due);
+        due.map(|(requester, request, _)| (requester, request))
+            .collect()
+    }
+
+    /// Returns whether all hosts of other nodes have been read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.done.is_some()
+    }
+
     /// Drops the requests of a requester that is gone.
     pub(crate) fn withdraw(&mut self, requester: u64) {
-        self.waiting.retain(|(waiting, _)| *waiting != requester);
+        self.waiting.retain(|(waiting, ..)| *waiting != requester);
     }
 
     fn is_young(&self, now: Instant) -> bool {
         let Some(done) = self.done else {
             return false;
         };
-        let young = Span::from_millis(FOREIGN_YOUNG_MS).max(done.since(self.begun));
+        let young = Span::from_millis(FOREIGN_YOUNG_MS).max(self.took);
         !self.is_under_way && now.since(done) < young
+    }
+
+    /// Returns whether the copy answers surveys while it is read anew.
+    fn is_usable(&self, now: Instant) -> bool {
+        let is_long = self.took > Span::from_millis(FOREIGN_YOUNG_MS);
+        let age = self.done.map(|done| now.since(done));
+        is_long
+            && age.is_some_and(|age| age.as_millis() < self.took.as_millis() * FOREIGN_OLD_FACTOR)
     }
 
     /// Begins a scan under these rules for labels.
@@ -137,6 +186,29 @@ impl Foreign {
                 self.enter_host(record);
             }
         }
+    }
+
+    /// Keeps the next page until the hosts between are read.
+    pub(crate) fn set_next(&mut self, next: Option<ScanPlace>) {
+        self.next = next;
+    }
+
+    /// Takes the next page.
+    pub(crate) fn take_next(&mut self) -> Option<ScanPlace> {
+        self.next.take()
+    }
+
+    /// Returns whether this scan has found the host online.
+    fn is_found(&self, id: &HostId) -> bool {
+        let Some(slot) = self.hosts.find(id) else {
+            return false;
+        };
+        let is_new = self
+            .found
+            .get(&slot)
+            .is_some_and(|(_, scan)| *scan == self.scan);
+        let host = self.hosts.get(slot);
+        is_new && host.is_some_and(|host| host.presence.is_online())
     }
 
     fn enter_host(&mut self, record: HostRecord) {
@@ -203,12 +275,20 @@ impl Foreign {
         }
         self.is_under_way = false;
         self.done = Some(now);
-        std::mem::take(&mut self.waiting)
+        self.took = now.since(self.begun);
+        self.take_waiting()
+    }
+
+    fn take_waiting(&mut self) -> Vec<(u64, Request)> {
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        waiting
+            .map(|(requester, request, _)| (requester, request))
+            .collect()
     }
 
     /// The scan has failed: there is no copy. Returns the waiting requests.
     pub(crate) fn fail(&mut self) -> Vec<(u64, Request)> {
-        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = self.take_waiting();
         *self = Self {
             scan: self.scan,
             ..Self::default()
@@ -254,11 +334,18 @@ impl Fleet {
     pub(crate) fn enter_foreign(&mut self, now: Instant, page: Vec<HostRecord>) {
         self.foreign.enter(now, self.labels.node(), page);
     }
+
+    /// Those of the hosts online that are neither connected here nor found by the scan under way.
+    pub(crate) fn not_found(&self, mut names: Vec<HostId>) -> Vec<HostId> {
+        names.retain(|host| !self.is_online(host) && !self.foreign.is_found(host));
+        names
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handlers::survey::{Grouping, Survey};
     use crate::store::op::HeldHost;
     use crate::time::UnixMs;
 
@@ -353,6 +440,43 @@ mod tests {
             assert_ne!(foreign.take(at(9_000), requester, &request), Use::Refuse);
         }
         assert_eq!(foreign.take(at(9_000), 99, &request), Use::Refuse);
+    }
+
+    #[test]
+    fn surveys_wait_for_neither_a_copy_nor_the_next() {
+        let all = Request::Survey(Survey::Summary {
+            by: Grouping::Network,
+            target: None,
+        });
+        let patience = FOREIGN_PATIENCE_MS;
+        let mut foreign = Foreign::default();
+        assert_eq!(foreign.take(at(0), 1, &Request::Nodes), Use::Scan);
+        foreign.begin(at(0), LabelRules::default());
+        assert_eq!(foreign.take(at(1), 2, &all), Use::Wait);
+        assert!(foreign.take_impatient(at(patience)).is_empty());
+        let early = foreign.take_impatient(at(patience + 1));
+        assert_eq!(early, [(2, all.clone())]);
+        assert!(!foreign.is_complete());
+        assert_eq!(foreign.finish(at(8_000)).len(), 1, "the other waits on");
+        // It took 8 s, so the copy answers for as long, and surveys four times as long.
+        assert_eq!(foreign.take(at(15_000), 3, &Request::Nodes), Use::Now);
+        assert_eq!(foreign.take(at(17_000), 3, &all), Use::NowAndScan);
+        foreign.begin(at(17_000), LabelRules::default());
+        assert_eq!(foreign.take(at(18_000), 4, &all), Use::Now);
+        assert_eq!(foreign.take(at(18_000), 5, &Request::Nodes), Use::Wait);
+        assert_eq!(foreign.take(at(40_000), 6, &all), Use::Scan, "too old");
+    }
+
+    #[test]
+    fn a_scan_asks_for_names_it_has_not_found_online() {
+        let mut foreign = Foreign::default();
+        let id = |name| HostId::checked(name).unwrap();
+        scan(&mut foreign, 0, vec![record("old", Some("n2"))]);
+        foreign.begin(at(10), LabelRules::default());
+        let page = vec![record("on", Some("n2")), record("off", None)];
+        foreign.enter(at(10), "n1", page);
+        let found = ["on", "off", "old", "new"].map(|name| foreign.is_found(&id(name)));
+        assert_eq!(found, [true, false, false, false]);
     }
 
     #[test]

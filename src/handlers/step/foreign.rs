@@ -39,12 +39,12 @@ impl Step<'_> {
         let now = self.cx.at.now;
         match self.fleet.foreign_mut().take(now, requester, &request) {
             Use::Now => return Some(request),
-            Use::Wait => {}
-            Use::Scan => {
-                let rules = self.fleet.labels().rules();
-                let scan = self.fleet.foreign_mut().begin(now, rules);
-                self.scan_foreign(scan, ScanPlace::default());
+            Use::NowAndScan => {
+                self.begin_scan(now);
+                return Some(request);
             }
+            Use::Wait => {}
+            Use::Scan => self.begin_scan(now),
             Use::Refuse => {
                 let why = not_now("too many requests wait for the hosts of other nodes");
                 self.cx.respond(requester, why.into());
@@ -53,16 +53,31 @@ impl Step<'_> {
         None
     }
 
+    fn begin_scan(&mut self, now: Instant) {
+        let rules = self.fleet.labels().rules();
+        let scan = self.fleet.foreign_mut().begin(now, rules);
+        let start = ScanPlace {
+            is_late: true,
+            ..ScanPlace::default()
+        };
+        self.scan_foreign(scan, start);
+    }
+
     fn scan_foreign(&mut self, scan: u32, start: ScanPlace) {
-        if !self.tasks.can_read(&self.cx) {
-            return self.fail_foreign("too many questions are under way");
-        }
         let question = Question::Scan(HostScan {
             node: None,
             online: None,
             start,
             limit: PAGE_HOSTS_MAX,
+            brief: true,
         });
+        self.read_foreign(scan, question);
+    }
+
+    fn read_foreign(&mut self, scan: u32, question: Question) {
+        if !self.tasks.can_read(&self.cx) {
+            return self.fail_foreign("too many questions are under way");
+        }
         let reading = Reading::Hosts(HostsReading::Copy(scan));
         self.tasks
             .read(&mut self.cx, NO_REQUESTER, reading, question);
@@ -74,15 +89,30 @@ impl Step<'_> {
         if !self.fleet.foreign().is_scan(scan) {
             return;
         }
-        let (hosts, next) = match found {
-            Found::Scan { hosts, next } => (hosts, next),
+        let (hosts, names) = match found {
+            Found::Scan { hosts, names, next } => {
+                self.fleet.foreign_mut().set_next(next);
+                (hosts, names)
+            }
+            Found::Hosts(hosts) => (hosts.into_iter().flatten().collect(), Vec::new()),
             Found::Nothing(why) => return self.fail_foreign(&why),
             _ => return self.fail_foreign("the store answered something else"),
         };
         self.fleet.enter_foreign(now, hosts);
-        if let Some(next) = next {
-            return self.scan_foreign(scan, next);
+        let hosts = self.fleet.not_found(names);
+        if !hosts.is_empty() {
+            self.read_foreign(scan, Question::Hosts { hosts });
+        } else if let Some(next) = self.fleet.foreign_mut().take_next() {
+            self.scan_foreign(scan, next);
+        } else {
+            return self.end_scan(now);
         }
+        for (requester, request) in self.fleet.foreign_mut().take_impatient(now) {
+            self.serve(requester, request);
+        }
+    }
+
+    fn end_scan(&mut self, now: Instant) {
         for (requester, request) in self.fleet.foreign_mut().finish(now) {
             self.request(requester, request);
         }

@@ -300,6 +300,7 @@ impl Step<'_> {
             }
             Outcome::Restored { key, stored } => self.tasks.restored(&mut self.cx, &key, &stored),
             Outcome::Read { ticket, found } => {
+                self.tasks.read_answered(ticket);
                 if let Some((requester, reading)) = self.tasks.take_hosts(ticket) {
                     return self.hosts_read(requester, reading, found);
                 }

@@ -7,6 +7,7 @@
 //! A node that has been alone since its start knows all hosts, and answers from memory. So does one
 //! whose store is away, and says that it shows its own hosts only.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::codec::target::Facts;
@@ -14,7 +15,7 @@ use crate::handlers::fleet::labels::{LabelSource, stored_labels};
 use crate::handlers::request::Response;
 use crate::handlers::step::Step;
 use crate::handlers::tasks::dispatch::{not_now, wrong};
-use crate::handlers::tasks::reads::{HostsReading, Reading, unknown};
+use crate::handlers::tasks::reads::{HostsReading, Listed, Reading, unknown};
 use crate::handlers::view::{Filter, HostView, PageStart, view};
 use crate::ids::HostId;
 use crate::limits::PAGE_HOSTS_MAX;
@@ -78,6 +79,7 @@ impl Step<'_> {
             online,
             start,
             limit: limit.clamp(1, PAGE_HOSTS_MAX),
+            brief: false,
         });
         let reading = Reading::Hosts(HostsReading::Page(filter));
         self.tasks.read(&mut self.cx, requester, reading, question);
@@ -99,7 +101,29 @@ impl Step<'_> {
                 let hosts = hosts.map(|(id, record)| self.shown(&id, record));
                 Response::Named(hosts.collect())
             }
-            (HostsReading::Page(filter), Found::Scan { hosts, next }) => {
+            (HostsReading::Listed(listed), Found::Hosts(records)) => {
+                let Listed {
+                    mut hosts,
+                    next,
+                    filter,
+                } = *listed;
+                let mut read: HashMap<HostId, HostView<'static>> = HashMap::new();
+                for record in records.into_iter().flatten() {
+                    let id = record.held.host.clone();
+                    read.extend(self.shown(&id, Some(record)).map(|shown| (id, shown)));
+                }
+                for host in &mut hosts {
+                    if let Some(shown) = read.remove(&host.id) {
+                        *host = shown;
+                    }
+                }
+                hosts.retain(|host| filter.takes(host.online));
+                Response::Hosts {
+                    hosts,
+                    next: next.map(PageStart::Slot),
+                }
+            }
+            (HostsReading::Page(filter), Found::Scan { hosts, next, .. }) => {
                 let hosts = hosts.into_iter().filter_map(|record| {
                     let id = record.held.host.clone();
                     self.shown(&id, Some(record))

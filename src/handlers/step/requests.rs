@@ -23,6 +23,11 @@ impl Step<'_> {
         let Some(request) = self.with_foreign(requester, request) else {
             return;
         };
+        self.serve(requester, request);
+    }
+
+    /// Begins a request that has the hosts it needs.
+    pub(super) fn serve(&mut self, requester: u64, request: Request) {
         let hosts = Directory::new(self.fleet, self.auth);
         let (tasks, cx) = (&mut *self.tasks, &mut self.cx);
         let (within, request) = match request {

@@ -27,7 +27,7 @@ use crate::handlers::tasks::keepers::Following;
 use crate::handlers::tasks::lifetime::Expiring;
 use crate::handlers::tasks::locate::{Located, needs_locating};
 use crate::handlers::tasks::peers::{Merging, Rounding};
-use crate::handlers::tasks::resolve::{Listing, Resolution, answer_listing};
+use crate::handlers::tasks::resolve::{Listing, Resolution};
 use crate::handlers::tasks::restore::Restoring;
 use crate::handlers::tasks::resume::{Holding, Resuming};
 use crate::handlers::tasks::rollout::RolloutOptions;
@@ -394,7 +394,7 @@ impl Tasks {
             Job::Following(following) => self.followed(cx, following),
             Job::Restoring(restoring) => self.listed(*restoring),
             Job::Commanding(commanding) => self.commanded(cx, *commanding),
-            Job::Listing(listing) => answer_listing(cx, *listing),
+            Job::Listing(listing) => self.answer_listing(cx, *listing),
             Job::Planning(planning) => answer_plan(cx, *planning),
             Job::Waving(waving) => self.waved(cx, &waving),
             Job::Admitting(admitting) => self.admitted(cx, hosts, *admitting),

@@ -3,10 +3,12 @@
 use crate::handlers::context::Ctx;
 use crate::handlers::directory::Directory;
 use crate::handlers::tasks::Tasks;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::{HostId, TaskKey};
-use crate::limits::{PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READS_WAITING_MAX};
+use crate::limits::{
+    PAGE_TASK_HOSTS_MAX, PAGE_TASKS_MAX, READ_LARGE_HOSTS, READS_LARGE_MAX, READS_WAITING_MAX,
+};
 use crate::store::op::{
     CommandRecord, Found, FoundHost, HostRecord, Op, Question, Read, TaskState, Transition,
 };
@@ -19,7 +21,7 @@ use crate::handlers::tasks::dispatch::{WAIT, not_now};
 use crate::handlers::tasks::groups::GroupsReading;
 use crate::handlers::tasks::table::Task;
 use crate::handlers::tasks::waves::rollout_view;
-use crate::handlers::view::Filter;
+use crate::handlers::view::{Filter, HostView};
 
 /// Key, creation time, commands and rollout of a task.
 type TaskFacts = (TaskKey, UnixMs, Vec<(String, f64)>, Option<RolloutView>);
@@ -102,10 +104,21 @@ pub(crate) enum HostsReading {
     Page(Filter),
     /// A page of the scan of this number.
     Copy(u32),
+    /// A page of a target's hosts.
+    Listed(Box<Listed>),
     /// A host whose history is requested.
     History(HostId),
     /// A host that is to be forgotten.
     Forget(HostId),
+}
+
+/// A page of a target's hosts that waits for the records of those of other nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    pub(crate) hosts: Vec<HostView<'static>>,
+    /// Start of the next page.
+    pub(crate) next: Option<u64>,
+    pub(crate) filter: Filter,
 }
 
 /// A request for the history that waits for the store.
@@ -137,19 +150,41 @@ pub(crate) struct Reads {
     pending: BTreeMap<u64, Pending>,
     turn: VecDeque<Read>,
     next: u64,
+    /// Questions about many hosts that the store thread has.
+    large: BTreeSet<u64>,
+}
+
+/// Returns whether a question costs the store many commands.
+fn is_large(read: &Read) -> bool {
+    match &read.question {
+        Question::Scan(_) => true,
+        Question::Hosts { hosts } => hosts.len() >= READ_LARGE_HOSTS,
+        _ => false,
+    }
 }
 
 impl Reads {
     /// Returns whether operations are ready.
     pub(crate) fn has_ops(&self) -> bool {
-        !self.turn.is_empty()
+        let has_room = self.large.len() < READS_LARGE_MAX;
+        self.turn.iter().any(|read| has_room || !is_large(read))
     }
 
     /// Moves up to `max` of them into a batch.
     pub(crate) fn take_ops(&mut self, max: usize, ops: &mut Vec<Op>) {
-        let count = self.turn.len().min(max.saturating_sub(ops.len()));
-        let reads = self.turn.drain(..count);
-        ops.extend(reads.map(|read| Op::Read(Box::new(read))));
+        let mut waiting = VecDeque::new();
+        while let Some(read) = self.turn.pop_front() {
+            let is_large = is_large(&read);
+            if ops.len() >= max || (is_large && self.large.len() >= READS_LARGE_MAX) {
+                waiting.push_back(read);
+                continue;
+            }
+            if is_large {
+                self.large.insert(read.ticket);
+            }
+            ops.push(Op::Read(Box::new(read)));
+        }
+        self.turn = waiting;
     }
 
     /// Deadline of the next requester: tickets are assigned in the order of their deadlines.
@@ -335,12 +370,21 @@ impl Tasks {
     /// Takes the requester of a question, if it was about hosts of any node.
     pub(crate) fn take_hosts(&mut self, ticket: u64) -> Option<(u64, HostsReading)> {
         let pending = self.reads.pending.get(&ticket)?;
-        let Reading::Hosts(reading) = &pending.reading else {
+        if !matches!(pending.reading, Reading::Hosts(_)) {
             return None;
-        };
-        let (requester, reading) = (pending.requester, reading.clone());
-        self.reads.pending.remove(&ticket);
-        Some((requester, reading))
+        }
+        let Pending {
+            requester, reading, ..
+        } = self.reads.pending.remove(&ticket)?;
+        match reading {
+            Reading::Hosts(reading) => Some((requester, reading)),
+            _ => None,
+        }
+    }
+
+    /// The store has answered a question.
+    pub(crate) fn read_answered(&mut self, ticket: u64) {
+        self.reads.large.remove(&ticket);
     }
 
     /// Drops the questions of a requester that is gone, and with them those that would follow.
@@ -354,6 +398,7 @@ impl Tasks {
     /// The store is unavailable: answers the waiting requesters.
     pub(crate) fn forget_reads(&mut self, cx: &mut Ctx<'_>) {
         self.reads.turn = VecDeque::new();
+        self.reads.large.clear();
         for (_, pending) in std::mem::take(&mut self.reads.pending) {
             let why = pending.reading.unanswered("the store is unavailable");
             cx.respond(pending.requester, not_now(why).into());

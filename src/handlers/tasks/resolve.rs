@@ -9,12 +9,16 @@ use crate::codec::target::{Search, Selection, Target};
 use crate::handlers::context::Ctx;
 use crate::handlers::directory::Directory;
 use crate::handlers::fleet::facts::HostFacts;
+use crate::handlers::fleet::foreign::FIRST;
 use crate::handlers::request::Response;
 use crate::handlers::tasks::Tasks;
 use crate::handlers::tasks::dispatch::{Refusal, wrong};
 use crate::handlers::tasks::jobs::Job;
+use crate::handlers::tasks::reads::{HostsReading, Listed, Reading};
 use crate::handlers::view::{Filter, HostView, PageStart};
+use crate::ids::HostId;
 use crate::limits::{TARGET_PATTERNS_PER_STEP, WALK_S_MAX};
+use crate::store::op::Question;
 use crate::time::{Instant, Span};
 
 /// Name that stands for the asked node, and for what it has in memory.
@@ -106,6 +110,9 @@ pub(crate) struct Listing {
     is_first: bool,
     limit: usize,
     hosts: Vec<HostView<'static>>,
+    /// Those of them that are connected to other nodes, or to none. The copy lacks some of their
+    /// facts.
+    foreign: Vec<HostId>,
     /// Slot of the first selected host beyond the page.
     next: Option<u64>,
 }
@@ -126,6 +133,7 @@ impl Listing {
             node,
             limit,
             hosts: page,
+            foreign,
             next,
             ..
         } = self;
@@ -137,6 +145,9 @@ impl Listing {
             if !is_there || !filter.takes(facts.is_online()) {
             } else if page.len() < *limit {
                 page.extend(hosts.view(slot).map(HostView::into_owned));
+                if slot >= FIRST {
+                    foreign.push(facts.id);
+                }
             } else {
                 next.get_or_insert(u64::from(slot));
             }
@@ -175,18 +186,33 @@ impl Tasks {
             is_first: cursor == 0,
             limit,
             hosts: Vec::new(),
+            foreign: Vec::new(),
             next: None,
         };
         self.begin_job(cx, hosts, Job::Listing(Box::new(listing)));
         Ok(())
     }
-}
 
-/// Answers the requester of a complete page.
-pub(crate) fn answer_listing(cx: &mut Ctx<'_>, listing: Listing) {
-    let answer = Response::Hosts {
-        hosts: listing.hosts,
-        next: listing.next.map(PageStart::Slot),
-    };
-    cx.respond(listing.requester, answer);
+    /// Answers the requester of a complete page, once the records of foreign hosts are read.
+    pub(super) fn answer_listing(&mut self, cx: &mut Ctx<'_>, listing: Listing) {
+        let Listing {
+            requester,
+            filter,
+            hosts,
+            foreign,
+            next,
+            ..
+        } = listing;
+        if foreign.is_empty() {
+            let next = next.map(PageStart::Slot);
+            return cx.respond(requester, Response::Hosts { hosts, next });
+        }
+        let listed = Listed {
+            hosts,
+            next,
+            filter,
+        };
+        let reading = Reading::Hosts(HostsReading::Listed(Box::new(listed)));
+        self.read(cx, requester, reading, Question::Hosts { hosts: foreign });
+    }
 }

@@ -75,6 +75,9 @@ pub struct HostScan {
     pub start: ScanPlace,
     /// Number of hosts after which the page ends.
     pub limit: usize,
+    /// Only what counts and targets need: records of the hosts that were seen, then the names of
+    /// those online.
+    pub brief: bool,
 }
 
 /// A position in the stored hosts: first those online, then all that were seen.

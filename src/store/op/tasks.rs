@@ -274,6 +274,8 @@ pub enum Found {
     Scan {
         /// The hosts.
         hosts: Vec<HostRecord>,
+        /// Hosts that are online, in a brief scan.
+        names: Vec<HostId>,
         /// Start of the next page.
         next: Option<ScanPlace>,
     },

@@ -5,6 +5,9 @@
 //!        ▲                                                              │ the page is not full
 //!        └──────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! A brief scan goes the other way: the hosts that were seen, with the time, and one command for the
+//! rest of each; then the names of those online, of which the caller knows most by then.
 
 use redis::Cmd;
 
@@ -15,7 +18,7 @@ use super::run::{Job, StepResult};
 use super::step::{Replies, Step, int, list, text};
 use crate::ids::HostId;
 use crate::limits::{HOSTS_PER_OP_MAX, PAGE_SCAN_MAX};
-use crate::store::held::{self, StoredHost};
+use crate::store::held::{self, BRIEF_FIELDS, StoredHost};
 use crate::store::op::{Found, HostRecord, HostScan, Outcome, ScanPlace, scan_order};
 use crate::store::schema;
 
@@ -66,6 +69,43 @@ fn records(replies: &mut Replies, hosts: &[HostId]) -> Result<Vec<Option<HostRec
     Ok(all.collect())
 }
 
+/// A host, and the time of its last message as far as the set has it.
+type Member = (HostId, Option<f64>);
+
+/// Adds the commands that read what counts and targets need of some hosts.
+fn ask_brief(step: &mut Step, members: &[Member]) {
+    let mut labels = cmd!("HMGET", schema::LABELS);
+    for (host, _) in members {
+        step.one(0, cmd!("HMGET", schema::host(host), &BRIEF_FIELDS));
+        labels.arg(host.as_str());
+    }
+    step.one(
+        0,
+        if members.is_empty() {
+            cmd!("PING")
+        } else {
+            labels
+        },
+    );
+}
+
+/// Reads the replies to [`ask_brief`].
+fn brief(replies: &mut Replies, members: Vec<Member>) -> Result<Vec<HostRecord>, Fault> {
+    let mut found = Vec::with_capacity(members.len());
+    for (host, seen) in &members {
+        let hash = texts_of(&schema::host(host), replies)?;
+        found.push(StoredHost::brief(host, hash, *seen));
+    }
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let labels = texts_of(schema::LABELS, replies)?.into_iter();
+    let labels = labels.chain(std::iter::repeat(None));
+    let found = found.into_iter().zip(labels);
+    let found = found.filter_map(|(stored, labels)| stored.with_admin_labels(labels).record());
+    Ok(found.collect())
+}
+
 fn texts_of(key: &str, replies: &mut Replies) -> Result<Vec<Option<String>>, Fault> {
     let values = lenient(key, replies.value())?.map_or(Ok(Vec::new()), list)?;
     values.into_iter().map(text).collect()
@@ -109,6 +149,8 @@ pub(super) struct Scan<'a> {
     place: ScanPlace,
     phase: Phase,
     found: Vec<HostRecord>,
+    /// Hosts online, in a brief scan.
+    names: Vec<HostId>,
     /// Number of members that were looked at.
     looked: usize,
 }
@@ -121,6 +163,8 @@ enum Phase {
     Online(Vec<HostId>, Option<ScanPlace>),
     /// Their records.
     Records(Vec<HostId>, Option<ScanPlace>),
+    /// What counts and targets need of them.
+    Brief(Vec<Member>, Option<ScanPlace>),
 }
 
 impl<'a> Scan<'a> {
@@ -135,6 +179,7 @@ impl<'a> Scan<'a> {
             place,
             phase: Phase::Members,
             found: Vec::new(),
+            names: Vec::new(),
             looked: 0,
         }
     }
@@ -149,14 +194,14 @@ impl<'a> Scan<'a> {
     }
 
     /// Takes a piece of the set that ends at `end`, as far as the page has room.
-    fn take(&mut self, mut names: Vec<HostId>, end: u64) {
-        names.sort_by_cached_key(|host| (scan_order(host.as_str()), host.clone()));
-        names.dedup();
+    fn take(&mut self, mut members: Vec<Member>, end: u64) -> StepResult {
+        members.sort_by_cached_key(|(host, _)| (scan_order(host.as_str()), host.clone()));
+        members.dedup_by(|one, other| one.0 == other.0);
         let place = self.place;
         if place.after > 0 && place.end == end {
-            names.retain(|host| scan_order(host.as_str()) > place.after);
+            members.retain(|(host, _)| scan_order(host.as_str()) > place.after);
         }
-        let next = match self.cut(&mut names) {
+        let next = match self.cut(&mut members) {
             Some(after) => Some(ScanPlace {
                 end,
                 after,
@@ -164,22 +209,33 @@ impl<'a> Scan<'a> {
             }),
             None => self.following(end),
         };
-        self.looked += names.len();
+        self.looked += members.len();
+        if self.scan.brief && place.is_late {
+            self.phase = Phase::Brief(members, next);
+            return StepResult::More;
+        }
+        let names = members.into_iter().map(|(host, _)| host);
+        if self.scan.brief {
+            self.names.extend(names);
+            return self.go_on(next);
+        }
         self.phase = match place.is_late {
-            true => Phase::Online(names, next),
-            false => Phase::Records(names, next),
+            true => Phase::Online(names.collect(), next),
+            false => Phase::Records(names.collect(), next),
         };
+        StepResult::More
     }
 
     /// Leaves as many names as there is room for. Returns the order of the last one if there are more.
-    fn cut(&self, names: &mut Vec<HostId>) -> Option<u64> {
-        let room = self.scan.limit.saturating_sub(self.found.len()).max(1);
-        if names.len() <= room {
+    fn cut(&self, members: &mut Vec<Member>) -> Option<u64> {
+        let taken = self.found.len() + self.names.len();
+        let room = self.scan.limit.saturating_sub(taken).max(1);
+        if members.len() <= room {
             return None;
         }
-        let after = scan_order(names[room - 1].as_str());
+        let after = scan_order(members[room - 1].0.as_str());
         // Names of the same order stay together.
-        names.retain(|host| scan_order(host.as_str()) <= after);
+        members.retain(|(host, _)| scan_order(host.as_str()) <= after);
         Some(after)
     }
 
@@ -193,24 +249,29 @@ impl<'a> Scan<'a> {
                 ..ScanPlace::default()
             });
         }
-        let has_more = !is_late && self.scan.node.is_none() && self.scan.online != Some(true);
+        let has_more = match self.scan.brief {
+            true => is_late,
+            false => !is_late && self.scan.node.is_none() && self.scan.online != Some(true),
+        };
         has_more.then_some(ScanPlace {
-            is_late: true,
+            is_late: !is_late,
             ..ScanPlace::default()
         })
     }
 
     fn go_on(&mut self, next: Option<ScanPlace>) -> StepResult {
-        let is_enough = self.found.len() >= self.scan.limit || self.looked >= PAGE_SCAN_MAX;
+        let taken = self.found.len() + self.names.len();
+        let is_enough = taken >= self.scan.limit || self.looked >= PAGE_SCAN_MAX;
         if let Some(place) = next.filter(|_| !is_enough) {
             self.place = place;
             self.phase = Phase::Members;
             return StepResult::More;
         }
         let hosts = std::mem::take(&mut self.found);
+        let names = std::mem::take(&mut self.names);
         StepResult::Done(Outcome::Read {
             ticket: self.ticket,
-            found: Found::Scan { hosts, next },
+            found: Found::Scan { hosts, names, next },
         })
     }
 }
@@ -226,6 +287,7 @@ impl Job for Scan<'_> {
             Phase::Online(hosts, _) if hosts.is_empty() => step.one(0, cmd!("PING")),
             Phase::Online(hosts, _) => step.one(0, on_all("SMISMEMBER", schema::EXISTS, hosts)),
             Phase::Records(hosts, _) => ask_records(step, hosts),
+            Phase::Brief(members, _) => ask_brief(step, members),
         }
     }
 
@@ -237,12 +299,26 @@ impl Job for Scan<'_> {
                     return Ok(self.go_on(next));
                 };
                 let end = text(end)?.and_then(|end| end.parse().ok());
-                // In a sorted set the score follows each member.
-                let each = 1 + usize::from(self.place.is_late);
-                let members = list(members)?.into_iter().step_by(each);
-                let host = |member| HostId::checked(&text(member).ok()??).ok();
-                self.take(members.filter_map(host).collect(), end.unwrap_or_default());
-                Ok(StepResult::More)
+                let mut members = list(members)?.into_iter();
+                let is_late = self.place.is_late;
+                let mut found = Vec::new();
+                while let Some(member) = members.next() {
+                    // In a sorted set the score follows each member.
+                    let score = is_late.then(|| members.next().and_then(|score| text(score).ok()));
+                    let score = score
+                        .flatten()
+                        .flatten()
+                        .and_then(|score| score.parse().ok());
+                    let host = text(member).ok().flatten();
+                    if let Some(Ok(host)) = host.map(|host| HostId::checked(&host)) {
+                        found.push((host, score));
+                    }
+                }
+                Ok(self.take(found, end.unwrap_or_default()))
+            }
+            Phase::Brief(members, next) => {
+                self.found.extend(brief(&mut replies, members)?);
+                Ok(self.go_on(next))
             }
             Phase::Online(hosts, next) => {
                 let online = members(&mut replies)?.into_iter();
@@ -276,21 +352,22 @@ mod tests {
             online: Some(true),
             start: ScanPlace::default(),
             limit,
+            brief: false,
         }
     }
 
-    fn names(count: usize) -> Vec<HostId> {
-        let name = |number| HostId::checked(&format!("h{number}")).unwrap();
+    fn names(count: usize) -> Vec<Member> {
+        let name = |number| (HostId::checked(&format!("h{number}")).unwrap(), None);
         (0..count).map(name).collect()
     }
 
     /// Takes a piece, and returns what of it is on the page, and the next place.
-    fn taken(scan: &HostScan, piece: Vec<HostId>, end: u64) -> (Vec<HostId>, Option<ScanPlace>) {
+    fn taken(scan: &HostScan, piece: Vec<Member>, end: u64) -> (Vec<HostId>, Option<ScanPlace>) {
         let mut job = Scan::new(1, scan);
         job.take(piece, end);
         match job.phase {
             Phase::Records(hosts, next) | Phase::Online(hosts, next) => (hosts, next),
-            Phase::Members => panic!("nothing was taken"),
+            Phase::Brief(..) | Phase::Members => panic!("nothing was taken"),
         }
     }
 
@@ -308,7 +385,7 @@ mod tests {
             }
         }
         seen.sort();
-        let mut all = names(40);
+        let mut all: Vec<_> = names(40).into_iter().map(|(host, _)| host).collect();
         all.sort();
         assert_eq!(seen, all, "each once");
     }
