@@ -774,7 +774,8 @@ pub const HISTORY_MINUTES_MAX: u64 = HISTORY_DAYS * 24 * 60;
 pub const HISTORY_HOURS_WAITING_MAX: usize = 48;
 /// Runs of a server that are remembered. The oldest is dropped.
 pub const HISTORY_RUNS_MAX: usize = 64;
-/// Seconds between two writes of the present hour's counts, and of the time of the run.
+/// Seconds between two counts of the hosts online. A changed count, and the first of a minute, is
+/// written with the time of the run.
 pub const HISTORY_WRITE_S: u64 = 10;
 /// Entries of one list or map of the configuration. More are refused.
 pub const CONFIG_ENTRIES_MAX: usize = 64;

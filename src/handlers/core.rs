@@ -412,7 +412,7 @@ impl Core {
         step.tasks.refuse_jobs(&mut step.cx);
         if !step.cx.is_starting() {
             let online = step.cx.stats.hosts_online;
-            step.outbox.minutes.count(at.now, at.wall, online);
+            step.outbox.minutes.end(at.now, at.wall, online);
         }
         step.surveys.refuse(&mut step.cx);
         self.env.stopping = true;

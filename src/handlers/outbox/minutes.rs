@@ -32,7 +32,8 @@ impl Minutes {
         self.rows.iter_mut().for_each(|one| one.is_ready = true);
     }
 
-    /// Counts the hosts online, for the minute of this time.
+    /// Counts the hosts online, for the minute of this time. A count that is already in its row
+    /// needs no write; the time of the run is then written with the next.
     pub(crate) fn count(&mut self, now: Instant, wall: UnixMs, online: u64) {
         self.due = Some(now + Span::from_secs(HISTORY_WRITE_S));
         if self.from.0 == 0 {
@@ -58,8 +59,17 @@ impl Minutes {
         }
         if let Some(last) = self.rows.back_mut() {
             let minute = minute_of(wall) as usize % HOUR_MINUTES;
-            last.row.counts[minute] = Some(online.try_into().unwrap_or(u32::MAX));
+            let count = Some(online.try_into().unwrap_or(u32::MAX));
+            last.is_ready |= last.row.counts[minute] != count;
+            last.row.counts[minute] = count;
             last.row.run.to = wall;
+        }
+    }
+
+    /// Counts the hosts online at the end of the run, which is written in any case.
+    pub(crate) fn end(&mut self, now: Instant, wall: UnixMs, online: u64) {
+        self.count(now, wall, online);
+        if let Some(last) = self.rows.back_mut() {
             last.is_ready = true;
         }
     }
@@ -121,6 +131,24 @@ mod tests {
             (7 * HOUR_MS + 1_000, 7 * HOUR_MS + 61_000)
         );
         assert!(!minutes.is_ready() && taken(&mut minutes).is_empty());
+    }
+
+    #[test]
+    fn an_unchanged_count_is_written_once_a_minute() {
+        let mut minutes = Minutes::default();
+        let mut count = |ms, online| {
+            minutes.count(Instant::ZERO, UnixMs(7 * HOUR_MS + ms), online);
+            taken(&mut minutes).iter().map(|row| row.run.to.0).max()
+        };
+        let at = |ms| Some(7 * HOUR_MS + ms);
+        assert_eq!(count(1_000, 3), at(1_000));
+        assert_eq!(count(11_000, 3), None);
+        assert_eq!(count(21_000, 4), at(21_000));
+        assert_eq!(count(31_000, 4), None);
+        assert_eq!(count(61_000, 4), at(61_000));
+        minutes.end(Instant::ZERO, UnixMs(7 * HOUR_MS + 65_000), 4);
+        let last = taken(&mut minutes).pop().expect("the end is written");
+        assert_eq!(last.run.to.0, 7 * HOUR_MS + 65_000);
     }
 
     #[test]
