@@ -183,8 +183,14 @@ fn only_one_of_two_racing_nodes_takes_a_key() {
     }
 }
 
+/// A store thread, and its outcomes that no test has taken yet.
+struct Driver {
+    thread: StoreThread,
+    heard: Vec<Outcome>,
+}
+
 /// The store thread over this server.
-fn thread(server: &RedisServer, dir: &std::path::Path) -> StoreThread {
+fn driver(server: &RedisServer, dir: &std::path::Path) -> Driver {
     let store = RedisStore::new(server.address(), impatient(300));
     let plan = Plan {
         spool_dir: dir.to_path_buf(),
@@ -196,17 +202,46 @@ fn thread(server: &RedisServer, dir: &std::path::Path) -> StoreThread {
     };
     let spool = Spool::open(&plan.spool_dir, plan.spool_bytes).unwrap();
     let make = Box::new(move || Box::new(store.again()) as Box<dyn Backend>);
-    start(make, plan, spool, || {}).unwrap()
+    Driver {
+        thread: start(make, plan, spool, || {}).unwrap(),
+        heard: Vec::new(),
+    }
 }
 
-/// Waits for an outcome.
-fn until<T>(thread: &StoreThread, mut what: impl FnMut(&Outcome) -> Option<T>) -> T {
-    loop {
-        let told = thread.outcomes.recv_timeout(PATIENCE).unwrap();
-        if let Some(found) = told.iter().find_map(&mut what) {
-            return found;
+impl Driver {
+    /// Waits for an outcome. Others are kept.
+    fn until<T>(&mut self, what: impl Fn(&Outcome) -> Option<T>) -> T {
+        loop {
+            let mut found = self.heard.iter().enumerate();
+            if let Some((place, found)) = found.find_map(|(n, one)| Some((n, what(one)?))) {
+                self.heard.remove(place);
+                return found;
+            }
+            let next = self.thread.outcomes.recv_timeout(PATIENCE).unwrap();
+            self.heard.extend(next);
         }
     }
+
+    /// Waits for the result of the dispatch with this request number.
+    fn stored(&mut self, wanted: u64) -> Stored {
+        self.until(|outcome| match outcome {
+            Outcome::Dispatched { request, stored } if *request == wanted => Some(stored.clone()),
+            _ => None,
+        })
+    }
+
+    fn give(&self, session: u32, op: Op) {
+        let batch = Batch {
+            session,
+            ops: vec![op],
+        };
+        let within = Duration::from_secs(20);
+        self.thread.batches.send_timeout(batch, within).unwrap();
+    }
+}
+
+fn unavailable(outcome: &Outcome) -> Option<()> {
+    matches!(outcome, Outcome::Unavailable(_)).then_some(())
 }
 
 fn up(outcome: &Outcome) -> Option<u32> {
@@ -216,68 +251,49 @@ fn up(outcome: &Outcome) -> Option<u32> {
     }
 }
 
-fn stored(outcome: &Outcome) -> Option<Stored> {
-    match outcome {
-        Outcome::Dispatched { stored, .. } => Some(stored.clone()),
-        _ => None,
-    }
-}
-
-fn give(thread: &StoreThread, session: u32, ops: Vec<Op>) {
-    let batch = Batch { session, ops };
-    thread
-        .batches
-        .send_timeout(batch, Duration::from_secs(20))
-        .unwrap();
-}
-
 #[test]
 fn a_dispatch_survives_a_server_death_or_leaves_nothing() {
     let mut server = RedisServer::start(&[]);
     let dir = tempfile::tempdir().unwrap();
-    let thread = thread(&server, dir.path());
-    let session = until(&thread, up);
+    let mut driver = driver(&server, dir.path());
+    let session = driver.until(up);
     // The server hangs during the dispatch, and dies without an answer.
     server.stop();
-    give(&thread, session, vec![op(&task("AC1", 7))]);
-    until(&thread, |o| {
-        matches!(o, Outcome::Unavailable(_)).then_some(())
-    });
+    driver.give(session, op(&task("AC1", 7)));
+    driver.until(unavailable);
     // A dispatch during the outage is refused at once.
-    give(&thread, session, vec![op(&task("AC2", 8))]);
-    assert!(matches!(until(&thread, stored), Stored::Undone(_)));
+    driver.give(session, op(&task("AC2", 8)));
+    assert!(matches!(driver.stored(8), Stored::Undone(_)));
     server.restart();
-    let settled = until(&thread, stored);
+    let settled = driver.stored(7);
     let there = match settled {
         Stored::Whole => [true; 5],
         // A busy machine may take longer than the limit.
         Stored::Undone(_) => [false; 5],
         other => panic!("{other:?}"),
     };
-    until(&thread, up);
+    driver.until(up);
     assert_eq!(keys_of(&server, "AC1"), there);
     assert_eq!(keys_of(&server, "AC2"), [false; 5]);
-    thread.stop(PATIENCE);
+    driver.thread.stop(PATIENCE);
 }
 
 #[test]
 fn a_hung_server_stores_a_dispatch_once() {
     let server = RedisServer::start(&[]);
     let dir = tempfile::tempdir().unwrap();
-    let thread = thread(&server, dir.path());
-    let session = until(&thread, up);
+    let mut driver = driver(&server, dir.path());
+    let session = driver.until(up);
     server.stop();
-    give(&thread, session, vec![op(&task("AC1", 7))]);
-    until(&thread, |o| {
-        matches!(o, Outcome::Unavailable(_)).then_some(())
-    });
+    driver.give(session, op(&task("AC1", 7)));
+    driver.until(unavailable);
     // Commands of the dropped connection are executed as well.
     server.go_on();
-    let settled = until(&thread, stored);
-    until(&thread, up);
+    let settled = driver.stored(7);
+    driver.until(up);
     let there = matches!(settled, Stored::Whole);
     assert_eq!(keys_of(&server, "AC1"), [there; 5], "{settled:?}");
-    thread.stop(PATIENCE);
+    driver.thread.stop(PATIENCE);
 }
 
 #[test]
