@@ -49,20 +49,6 @@ pub enum ConfigError {
     },
 }
 
-impl ConfigError {
-    /// Path of the wrong value in the configuration called `file`, if it has one.
-    pub(super) fn path_in(&self, file: &str) -> Option<&str> {
-        match self {
-            Self::UnknownKey { file: of, key, .. } if of == file => Some(key),
-            Self::Value {
-                place: Place::Key { file: of, path },
-                ..
-            } if of == file => Some(path),
-            _ => None,
-        }
-    }
-}
-
 /// Origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {

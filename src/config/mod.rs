@@ -12,6 +12,8 @@
 
 mod check;
 mod error;
+#[cfg(feature = "cli")]
+mod findings;
 mod form;
 mod keys;
 mod labels;
@@ -50,7 +52,7 @@ pub use crate::codec::target::Target as TargetText;
 use crate::escape;
 use crate::files::{FileError, Guard, read_text};
 use crate::keys::{Network, Ring, Tokens};
-use crate::limits::{CONFIG_ERRORS_MAX, CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
+use crate::limits::{CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::store::address::StoreUrl;
 use crate::syntax::{self, JsonFault, json_fault};
 use crate::time::Span;
@@ -525,26 +527,6 @@ impl Config {
         }
     }
 
-    /// Reads the configuration as [`load`](Self::load) does. Every wrong value of the file is an
-    /// error of its own, up to [`CONFIG_ERRORS_MAX`]; rules between values are checked when each is
-    /// good.
-    ///
-    /// # Errors
-    /// Those of [`load`](Self::load), at least one.
-    pub(crate) fn load_or_errors(path: Option<&Path>) -> Result<Self, Vec<ConfigError>> {
-        let first = match Self::load(path, &Overrides::default()) {
-            Ok(config) => return Ok(config),
-            Err(error) => error,
-        };
-        let file = path.unwrap_or(Path::new(DEFAULT_FILE));
-        let name = error::shown_path(file);
-        let root = read_file(file).map(|text| json(&name, &text));
-        match root {
-            Ok(Ok(root)) if !old::is_old(&root) => Err(errors(&name, root, first)),
-            _ => Err(vec![first]),
-        }
-    }
-
     /// The same from the text of a file called `name`.
     pub(crate) fn parse(
         name: &str,
@@ -649,20 +631,6 @@ impl Config {
         self.warnings.extend(check::open_to_this_machine(&self));
         Ok(self)
     }
-}
-
-/// All errors of the values in `root`, beginning with `first`. What has one is left out for the next
-/// look.
-fn errors(file: &str, mut root: Node, first: ConfigError) -> Vec<ConfigError> {
-    let mut errors = vec![first];
-    while errors.len() < CONFIG_ERRORS_MAX
-        && let Some(path) = errors.last().and_then(|error| error.path_in(file))
-        && root.remove(path)
-        && let Err(next) = table::read(file, &root)
-    {
-        errors.push(next);
-    }
-    errors
 }
 
 /// Reads the text of the file.

@@ -30,29 +30,6 @@ impl Node {
             _ => None,
         }
     }
-
-    /// Removes what `path` names, such as `server.tcp` or `ak.devices[2].name`: the member of a
-    /// member, or else of this object. Returns whether there was one.
-    pub(super) fn remove(&mut self, path: &str) -> bool {
-        let Self::Object(members) = self else {
-            return false;
-        };
-        let mut names = path.split(['.', '[']);
-        let (first, second) = (names.next().unwrap_or_default(), names.next());
-        let before = members.len();
-        let inner = members.iter_mut().find(|(name, _)| name == first);
-        match (inner, second) {
-            (Some((_, Self::Object(inner))), Some(second)) => {
-                let before = inner.len();
-                inner.retain(|(name, _)| name != second);
-                before > inner.len()
-            }
-            _ => {
-                members.retain(|(name, _)| name != first);
-                before > members.len()
-            }
-        }
-    }
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -1,7 +1,9 @@
 //! Errors of our own file, word for word.
 
+#[cfg(feature = "cli")]
 use super::super::Config;
 use super::error;
+#[cfg(feature = "cli")]
 use crate::limits::CONFIG_ERRORS_MAX;
 
 #[test]
@@ -285,6 +287,7 @@ fn json_errors_name_line_and_column() {
     assert_eq!(error("[]"), "config.json: is a list, and must be an object");
 }
 
+#[cfg(feature = "cli")]
 #[test]
 fn every_wrong_value_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
@@ -319,6 +322,9 @@ fn every_wrong_value_is_an_error() {
         assert_eq!(named.count(), 1, "{key} in {found:#?}");
     }
     assert_eq!(found.len(), 8, "{found:#?}");
+    // Without the wrong name, `tls` would lack one.
+    let found = of(r#"{"tls": {"cert": "none.pem", "key": "none.pem"}, "log": 5}"#);
+    assert_eq!(found.len(), 2, "{found:#?}");
     // A rule between two values has no more errors behind it, and neither has a damaged text.
     let meeting = r#"{"server": {"tcp": "127.0.0.1:5", "http": "127.0.0.1:5"}}"#;
     assert_eq!(of(meeting).len(), 1);

@@ -191,7 +191,7 @@ struct Driver {
 
 /// The store thread over this server.
 fn driver(server: &RedisServer, dir: &std::path::Path) -> Driver {
-    let store = RedisStore::new(server.address(), impatient(300));
+    let store = RedisStore::new(server.address(), impatient(1_500));
     let plan = Plan {
         spool_dir: dir.to_path_buf(),
         spool_bytes: 1 << 30,
