@@ -121,16 +121,16 @@ fn more_than_there_is_room_for(mut home: Home, says: &str) {
     assert_eq!(server.get("/readyz").0, 503);
     server.logged(&["reports wait unacknowledged", says]);
     // To wait is not to be silent, and others come and go.
-    let (spent, start) = (processor_time(server.pid()), Instant::now());
-    while start.elapsed() < Duration::from_millis(3_500) {
-        assert_eq!(beating.ask(BEAT_ASKING)["ACK"], "keepAlive");
-        thread::sleep(Duration::from_millis(20));
-    }
-    let spent = processor_time(server.pid()) - spent;
-    assert!(
-        spent < start.elapsed() / 3,
-        "{spent:?} of a processor while nothing moves"
-    );
+    // On a busy machine work from before may go on for a while; a loop without a wait never ends.
+    until("a time without work", || {
+        let (spent, start) = (processor_time(server.pid()), Instant::now());
+        while start.elapsed() < Duration::from_millis(3_500) {
+            assert_eq!(beating.ask(BEAT_ASKING)["ACK"], "keepAlive");
+            thread::sleep(Duration::from_millis(20));
+        }
+        let spent = processor_time(server.pid()) - spent;
+        (spent < start.elapsed() / 3).then_some(())
+    });
     drop(Host::online(server.tcp, &name(8)));
     server.until_offline(&name(8));
     let offlines = server.metric("anthill_offlines_total{reason=\"timeout\"}");
